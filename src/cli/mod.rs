@@ -1,0 +1,64 @@
+//! The command-line client: `put`, `get`, `sql` and `ls`, each over Arrow Flight.
+//!
+//! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
+//! all, progress is drawn on a terminal only, and a reader that closes the pipe early ends the command quietly.
+
+mod connect;
+mod dictionaries;
+mod download;
+mod get;
+mod input;
+mod ls;
+mod output;
+mod progress;
+mod put;
+mod sql;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use connect::ServerOptions;
+pub use get::GetArgs;
+pub use ls::LsArgs;
+pub use put::PutArgs;
+pub use sql::{SqlArgs, SqlFormat};
+
+use crate::error::{Error, Result};
+
+/// The commands that talk to a server.
+#[derive(Debug, clap::Subcommand)]
+pub enum ClientCommand {
+    /// Load a Parquet, CSV or Arrow IPC file as a new version of a dataset
+    Put(PutArgs),
+    /// Read a dataset into a file, or show it
+    Get(GetArgs),
+    /// Run a SQL statement
+    Sql(SqlArgs),
+    /// List datasets
+    Ls(LsArgs),
+}
+
+/// Runs one client command to its end.
+pub async fn run(command: ClientCommand) -> Result<()> {
+    match command {
+        ClientCommand::Put(args) => put::run(args).await,
+        ClientCommand::Get(args) => get::run(args).await,
+        ClientCommand::Sql(args) => sql::run(args).await,
+        ClientCommand::Ls(args) => ls::run(args).await,
+    }
+}
+
+/// Runs file work on a thread that may block. The readers and writers of Arrow panic on some damaged files, so a
+/// panic of theirs becomes an error like any other.
+async fn blocking<T, F>(doing: &'static str, work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(Error::internal(format!("{doing} failed unexpectedly; the data may be damaged")).because(error))
+        }
+    }
+}

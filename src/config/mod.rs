@@ -1,0 +1,288 @@
+//! Settings, checked: what `raw.rs` collected, turned into the values that components take.
+
+mod raw;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+pub use self::raw::ServeArgs;
+use crate::error::{Error, Result};
+
+/// Everything the server can be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where Flight listens.
+    pub listen: SocketAddr,
+    /// Where HTTP listens; `None` for not at all.
+    pub http: Option<SocketAddr>,
+    /// The folder of the chunks.
+    pub storage: PathBuf,
+    /// The file of the version records.
+    pub versions_file: PathBuf,
+    /// The file of the secret that signs tickets, unless the secret itself is given.
+    pub handle_key: HandleKey,
+    /// Memory that all queries together may hold.
+    pub memory_bytes: usize,
+    /// The longest a query or a read may take.
+    pub query_timeout: Duration,
+    /// The largest message taken.
+    pub max_message_bytes: usize,
+    /// Connections held at the same time.
+    pub max_connections: usize,
+    /// Where loads and queries larger than their memory are set aside.
+    pub spill_folder: PathBuf,
+    /// Disk that queries may take there.
+    pub spill_bytes: u64,
+    /// How long running calls get when the server is told to stop.
+    pub shutdown_grace: Duration,
+    /// Rows of a chunk, about.
+    pub chunk_rows: usize,
+    /// Partitions of one load.
+    pub max_partitions: usize,
+    /// How logs are written.
+    pub log_format: LogFormat,
+}
+
+/// Where the secret that signs tickets comes from.
+#[derive(Clone)]
+pub enum HandleKey {
+    /// Given as a setting.
+    Given(String),
+    /// Kept in a file, and made when that is not there.
+    File(PathBuf),
+}
+
+impl std::fmt::Debug for HandleKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            HandleKey::Given(_) => "Given(***)",
+            HandleKey::File(_) => "File",
+        })
+    }
+}
+
+/// The form of the log lines on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Name of the file of version records inside a local storage.
+const VERSIONS_FILE: &str = "versions.db";
+/// Name of the file of the signing secret beside it.
+const HANDLE_KEY_FILE: &str = "handle.key";
+/// A shorter secret could be guessed.
+const MIN_HANDLE_KEY_BYTES: usize = 32;
+
+fn bad(flag: &str, value: impl Display, why: impl Display) -> Error {
+    Error::invalid(format!("--{flag} {value}: {why}"))
+}
+
+fn parse<T: FromStr>(flag: &str, value: &str, wanted: &str) -> Result<T> {
+    value.parse().map_err(|_| bad(flag, value, format_args!("not {wanted}")))
+}
+
+fn positive(flag: &str, value: &str) -> Result<usize> {
+    match parse(flag, value, "a whole number")? {
+        0 => Err(bad(flag, value, "must be more than 0")),
+        number => Ok(number),
+    }
+}
+
+fn size(flag: &str, value: &str) -> Result<u64> {
+    match parse::<ByteSize>(flag, value, "a size such as 512MiB or 4GB")?.as_u64() {
+        0 => Err(bad(flag, value, "must be more than 0")),
+        bytes => Ok(bytes),
+    }
+}
+
+fn duration(flag: &str, value: &str) -> Result<Duration> {
+    humantime::parse_duration(value).map_err(|_| bad(flag, value, "not a duration such as 30s, 5m or 7d"))
+}
+
+fn not_built(flag: &str, value: &str, instead: &str) -> Error {
+    bad(flag, value, format_args!("not available in this version; {instead}"))
+}
+
+impl Config {
+    /// Checks collected settings.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the flag, its value and what is wrong with it.
+    pub fn from_args(args: &ServeArgs) -> Result<Self> {
+        let listen = parse(
+            "listen",
+            &or(&args.listen, "127.0.0.1:50051"),
+            "an address such as 127.0.0.1:50051 (port 0 picks a free one)",
+        )?;
+        check_auth(args, &listen)?;
+        check_unavailable(args)?;
+        let storage = local_storage(&or(&args.storage, "./pandas-db-data"))?;
+        let versions_file = versions_file(&or(&args.versions, "embedded"), &storage)?;
+        let http = match or(&args.http, "127.0.0.1:8080").as_str() {
+            "off" => None,
+            address => Some(parse("http", address, "an address such as 127.0.0.1:8080, or off")?),
+        };
+        // Checked although nothing is vacuumed before it: a mistake should show at the start.
+        duration("vacuum-after", &or(&args.vacuum_after, "7d"))?;
+        Ok(Self {
+            listen,
+            http,
+            handle_key: handle_key(args, &versions_file)?,
+            versions_file,
+            memory_bytes: size("memory-limit", &or(&args.memory_limit, "2GiB"))? as usize,
+            query_timeout: duration("query-timeout", &or(&args.query_timeout, "5m"))?,
+            max_message_bytes: size("max-message-size", &or(&args.max_message_size, "256MiB"))? as usize,
+            max_connections: positive("max-connections", &or(&args.max_connections, "1000"))?,
+            spill_folder: args.spill_dir.as_ref().map_or_else(|| storage.join("spill"), PathBuf::from),
+            spill_bytes: size("spill-limit", &or(&args.spill_limit, "20GiB"))?,
+            shutdown_grace: duration("shutdown-grace", &or(&args.shutdown_grace, "30s"))?,
+            chunk_rows: positive("chunk-rows", &or(&args.chunk_rows, "100000"))?,
+            max_partitions: positive("max-partitions", &or(&args.max_partitions, "4096"))?,
+            log_format: log_format(&or(&args.log_format, "auto"))?,
+            storage,
+        })
+    }
+}
+
+fn or(value: &Option<String>, default: &str) -> String {
+    value.clone().unwrap_or_else(|| default.into())
+}
+
+fn check_auth(args: &ServeArgs, listen: &SocketAddr) -> Result<()> {
+    match or(&args.auth, "none").as_str() {
+        "none" => {}
+        kind @ ("jwt" | "users") => return Err(not_built("auth", kind, "use none on a loopback address")),
+        other => return Err(bad("auth", other, "must be none, jwt or users")),
+    }
+    let insecure: bool = parse("insecure", &or(&args.insecure, "false"), "true or false")?;
+    if !listen.ip().is_loopback() && !insecure {
+        return Err(bad(
+            "listen",
+            listen,
+            "--auth none would let anybody on the network in; listen on 127.0.0.1, or add --insecure",
+        ));
+    }
+    Ok(())
+}
+
+fn check_unavailable(args: &ServeArgs) -> Result<()> {
+    let given = [
+        ("jwt-issuer", &args.jwt_issuer),
+        ("jwt-audience", &args.jwt_audience),
+        ("jwks-url", &args.jwks_url),
+        ("jwt-tenant-claim", &args.jwt_tenant_claim),
+        ("users-file", &args.users_file),
+        ("policy", &args.policy),
+        ("tls-cert", &args.tls_cert),
+        ("tls-key", &args.tls_key),
+        ("tls-client-ca", &args.tls_client_ca),
+    ];
+    // Ignoring one of these would leave a server open that its operator believes closed.
+    if let Some((flag, Some(value))) = given.into_iter().find(|(_, value)| value.is_some()) {
+        return Err(not_built(flag, value, "leave it out"));
+    }
+    match args.audit_log.as_deref() {
+        None | Some("off") => Ok(()),
+        Some(other) => Err(not_built("audit-log", other, "use off")),
+    }
+}
+
+fn local_storage(value: &str) -> Result<PathBuf> {
+    if value.contains("://") || value.contains("{tenant}") {
+        return Err(not_built("storage", value, "use a local folder"));
+    }
+    if value.is_empty() {
+        return Err(bad("storage", "''", "must name a folder"));
+    }
+    Ok(PathBuf::from(value))
+}
+
+fn versions_file(value: &str, storage: &std::path::Path) -> Result<PathBuf> {
+    match value.split_once(':') {
+        None if value == "embedded" => Ok(storage.join(VERSIONS_FILE)),
+        Some(("embedded", path)) if !path.is_empty() => Ok(PathBuf::from(path)),
+        Some(("dynamodb", _)) => Err(not_built("versions", value, "use embedded")),
+        _ => Err(bad("versions", value, "must be embedded, embedded:PATH or dynamodb://table")),
+    }
+}
+
+fn handle_key(args: &ServeArgs, versions_file: &std::path::Path) -> Result<HandleKey> {
+    match &args.handle_key {
+        None => Ok(HandleKey::File(versions_file.with_file_name(HANDLE_KEY_FILE))),
+        // The message leaves the value out: it is a secret.
+        Some(key) if key.len() < MIN_HANDLE_KEY_BYTES => {
+            Err(bad("handle-key", "***", format_args!("must be at least {MIN_HANDLE_KEY_BYTES} bytes")))
+        }
+        Some(key) => Ok(HandleKey::Given(key.clone())),
+    }
+}
+
+fn log_format(value: &str) -> Result<LogFormat> {
+    use std::io::IsTerminal;
+    match value {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        "auto" if std::io::stderr().is_terminal() => Ok(LogFormat::Text),
+        "auto" => Ok(LogFormat::Json),
+        other => Err(bad("log-format", other, "must be json, text or auto")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(change: impl FnOnce(&mut ServeArgs)) -> Result<Config> {
+        let mut args = ServeArgs::default();
+        change(&mut args);
+        Config::from_args(&args)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let config = config(|_| {}).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
+        assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:8080");
+        assert_eq!(config.versions_file, PathBuf::from("./pandas-db-data/versions.db"));
+        assert_eq!(config.chunk_rows, 100_000);
+    }
+
+    #[test]
+    fn an_open_server_without_authentication_is_refused() {
+        let error = config(|args| args.listen = Some("0.0.0.0:1".into())).unwrap_err();
+        assert!(error.message().contains("--insecure"), "{error}");
+        let open = config(|args| {
+            args.listen = Some("0.0.0.0:1".into());
+            args.insecure = Some("true".into());
+        });
+        assert!(open.is_ok());
+    }
+
+    #[test]
+    fn unusable_values_name_the_flag() {
+        let changes: [(&str, fn(&mut ServeArgs)); 8] = [
+            ("--listen", |a| a.listen = Some("nowhere".into())),
+            ("--memory-limit", |a| a.memory_limit = Some("much".into())),
+            ("--query-timeout", |a| a.query_timeout = Some("soon".into())),
+            ("--chunk-rows", |a| a.chunk_rows = Some("0".into())),
+            ("--versions", |a| a.versions = Some("etcd".into())),
+            ("--tls-cert", |a| a.tls_cert = Some("x.pem".into())),
+            ("--auth", |a| a.auth = Some("basic".into())),
+            ("--handle-key", |a| a.handle_key = Some("short".into())),
+        ];
+        for (flag, change) in changes {
+            let error = config(change).unwrap_err();
+            assert!(error.message().starts_with(flag), "{flag}: {error}");
+            assert!(!error.message().contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What a descriptor or a ticket asks for.
+
+use arrow_flight::flight_descriptor::DescriptorType;
+use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::{FlightDescriptor, Ticket};
+use chrono::{DateTime, Utc};
+use prost::Message;
+use prost::bytes::Bytes;
+
+use super::ticket::{Grant, TicketKey};
+use crate::auth::Principal;
+use crate::error::{Error, Result, shorten};
+use crate::names::{DatasetName, ExternalKey};
+use crate::proto::{GetDataframe, LoadDataframe, Packed, SqlTicket, is_json, read_command, read_json};
+use crate::table::Selection;
+
+/// What stands before the name of a Flight SQL command in the type URL of an `Any`.
+const FLIGHT_SQL_PREFIX: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
+
+/// A read that a caller asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum ReadCommand {
+    /// Whole rows of a dataset.
+    Frame(GetDataframe),
+    /// The result of a statement.
+    Sql(String),
+}
+
+/// Reads the descriptor of `GetFlightInfo` or `GetSchema`.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for what is no command of ours or of Flight SQL,
+/// [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) for a Flight SQL command that this version lacks.
+pub(super) fn read_descriptor(descriptor: &FlightDescriptor) -> Result<ReadCommand> {
+    match descriptor.r#type() {
+        DescriptorType::Path => {
+            let name = DatasetName::from_path(&descriptor.path)?;
+            Ok(ReadCommand::Frame(GetDataframe { dataframe_name: name.as_str().into(), ..Default::default() }))
+        }
+        DescriptorType::Cmd => read_bytes(&descriptor.cmd),
+        DescriptorType::Unknown => Err(Error::invalid("the descriptor has neither a path nor a command")),
+    }
+}
+
+/// Reads the ticket of `DoGet`: one of ours, a command, or a statement.
+///
+/// # Errors
+/// As [`read_descriptor`], and [`Kind::Invalid`](crate::error::Kind::Invalid) for a ticket that is not ours.
+pub(super) fn read_ticket(ticket: &Ticket, caller: &Principal, key: &TicketKey) -> Result<ReadCommand> {
+    let bytes = &ticket.ticket;
+    if is_json(bytes) {
+        return read_bytes(bytes);
+    }
+    let any = prost_types::Any::decode(bytes.as_ref()).ok().filter(|any| any.type_url.contains('/'));
+    let signed = match &any {
+        Some(any) if any.type_url.ends_with(".TicketStatementQuery") => {
+            let ticket = TicketStatementQuery::decode(any.value.as_slice())
+                .map_err(|error| Error::invalid("the TicketStatementQuery is cut or damaged").because(error))?;
+            ticket.statement_handle
+        }
+        Some(_) => return read_bytes(bytes),
+        None => bytes.clone(),
+    };
+    let token = std::str::from_utf8(&signed).unwrap_or_default();
+    match key.verify(caller, token)? {
+        Grant::Frame(json) => read_json(json.as_bytes(), GetDataframe::NAME).map(ReadCommand::Frame),
+        Grant::Sql(sql) => Ok(ReadCommand::Sql(sql)),
+    }
+}
+
+fn read_bytes(bytes: &[u8]) -> Result<ReadCommand> {
+    if is_json(bytes) {
+        let value: serde_json::Value = read_json(bytes, "the command")?;
+        if value.get("sql").is_some() {
+            return read_json::<SqlTicket>(bytes, "the SQL ticket").map(|ticket| ReadCommand::Sql(ticket.sql));
+        }
+        return read_command(bytes).map(ReadCommand::Frame);
+    }
+    let any = prost_types::Any::decode(bytes)
+        .map_err(|error| Error::invalid("the command is neither JSON nor a google.protobuf.Any").because(error))?;
+    match any.type_url.strip_prefix(FLIGHT_SQL_PREFIX) {
+        Some("CommandStatementQuery") => CommandStatementQuery::decode(any.value.as_slice())
+            .map(|command| ReadCommand::Sql(command.query))
+            .map_err(|error| Error::invalid("the CommandStatementQuery is cut or damaged").because(error)),
+        Some(other) => Err(not_built(other)),
+        None => read_command(bytes).map(ReadCommand::Frame),
+    }
+}
+
+fn not_built(command: &str) -> Error {
+    Error::unimplemented(format!(
+        "the Flight SQL command {} is not available in this version; CommandStatementQuery is",
+        shorten(command)
+    ))
+}
+
+/// Reads the descriptor of `DoPut`.
+///
+/// # Errors
+/// As [`read_descriptor`].
+pub(super) fn read_load(descriptor: &FlightDescriptor) -> Result<LoadDataframe> {
+    match descriptor.r#type() {
+        DescriptorType::Path => {
+            let name = DatasetName::from_path(&descriptor.path)?;
+            Ok(LoadDataframe { dataframe_name: name.as_str().into(), ..Default::default() })
+        }
+        DescriptorType::Cmd => {
+            let any = prost_types::Any::decode(descriptor.cmd.as_ref()).ok().filter(|_| !is_json(&descriptor.cmd));
+            match any.as_ref().and_then(|any| any.type_url.strip_prefix(FLIGHT_SQL_PREFIX)) {
+                Some(other) => Err(not_built(other)),
+                None => read_command(&descriptor.cmd),
+            }
+        }
+        DescriptorType::Unknown => Err(Error::invalid("the first message of an upload must have a descriptor")),
+    }
+}
+
+/// The rows that a `GetDataframe` selects.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that cannot be.
+pub(super) fn selection(command: &GetDataframe) -> Result<Selection> {
+    let external_key = command.external_key.as_deref().map(|key| ExternalKey::parse(Some(key))).transpose()?;
+    let as_of = command.as_of.as_deref().map(parse_instant).transpose()?;
+    let (use_last, version, columns) = (command.use_last, command.version, command.columns.clone());
+    Ok(Selection { external_key, use_last, version, as_of, columns })
+}
+
+fn parse_instant(text: &str) -> Result<DateTime<Utc>> {
+    arrow::compute::kernels::cast_utils::string_to_datetime(&Utc, text).map_err(|error| {
+        let shown = shorten(text);
+        Error::invalid(format!("as_of: '{shown}' is not an ISO 8601 instant such as 2024-06-01T00:00:00Z")).because(error)
+    })
+}
+
+/// The ticket of a statement, as Flight SQL clients expect it.
+pub(super) fn statement_ticket(signed: String) -> Bytes {
+    TicketStatementQuery { statement_handle: signed.into() }.as_any().encode_to_vec().into()
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn descriptors_of_every_form() {
+        let path = FlightDescriptor::new_path(vec!["a".into(), "b".into()]);
+        let frame = GetDataframe { dataframe_name: "a/b".into(), ..Default::default() };
+        for descriptor in [
+            path,
+            FlightDescriptor::new_path(vec!["a/b".into()]),
+            FlightDescriptor::new_cmd(frame.pack()),
+            FlightDescriptor::new_cmd(&br#"{"dataframe_name": "a/b"}"#[..]),
+        ] {
+            assert_eq!(read_descriptor(&descriptor).unwrap(), ReadCommand::Frame(frame.clone()));
+        }
+        let sql = CommandStatementQuery { query: "select 1".into(), transaction_id: None }.as_any().encode_to_vec();
+        for bytes in [sql, br#"{"sql": "select 1"}"#.to_vec()] {
+            let command = read_descriptor(&FlightDescriptor::new_cmd(bytes)).unwrap();
+            assert_eq!(command, ReadCommand::Sql("select 1".into()));
+        }
+    }
+
+    #[test]
+    fn unknown_commands_are_refused_by_what_they_are() {
+        let other = prost_types::Any { type_url: format!("{FLIGHT_SQL_PREFIX}CommandGetTables"), value: vec![] };
+        let error = read_descriptor(&FlightDescriptor::new_cmd(other.encode_to_vec())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unimplemented);
+        for bytes in [&b"hello"[..], b"", b"{\"dataframe\": 1}", b"\x0a\xff"] {
+            let error = read_descriptor(&FlightDescriptor::new_cmd(bytes.to_vec())).unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{bytes:?}");
+        }
+    }
+}

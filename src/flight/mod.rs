@@ -1,0 +1,28 @@
+//! Arrow Flight and Flight SQL: what comes over the wire and what goes back.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `service` | the gRPC service; each method in a few lines |
+//! | `call` | the life of one call: id, log line, latency, draining |
+//! | `command` | what a descriptor or ticket asks for |
+//! | `load` | `DoPut`: an upload |
+//! | `guard` | what is checked of a message before it is decoded |
+//! | `get` | `GetFlightInfo`, `GetSchema`, `DoGet` |
+//! | `listing` | `ListFlights` |
+//! | `ticket` | signed tickets |
+//! | `status` | our errors as gRPC statuses; the only such place |
+
+mod call;
+mod command;
+mod get;
+mod guard;
+mod listing;
+mod load;
+mod service;
+mod status;
+mod ticket;
+
+pub use self::call::Drain;
+pub use self::load::LoadSettings;
+pub use self::service::Service;
+pub use self::ticket::TicketKey;

@@ -1,0 +1,178 @@
+//! Signed tickets: self-contained, bound to their caller, good for a day on every server that shares the key.
+//!
+//! A ticket is a JSON Web Token (RFC 7519) signed with HMAC-SHA-256, so that expiry and signature are checked by a
+//! well-kept library. Its content is a command as any caller could send it; the signature only keeps a ticket from
+//! being used by another, or altered.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use serde::{Deserialize, Serialize};
+
+use crate::auth::Principal;
+use crate::clock;
+use crate::config::HandleKey;
+use crate::error::{Error, Result};
+
+/// Seconds that a ticket is good for.
+const TICKET_SECONDS: i64 = 86_400;
+const ISSUER: &str = "pandas-db";
+const SECRET_BYTES: usize = 32;
+
+/// What a ticket lets its caller fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Grant {
+    /// Rows of a dataset: a `GetDataframe` in JSON, with what was the newest then.
+    Frame(String),
+    /// The result of a statement.
+    Sql(String),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    exp: i64,
+    sub: String,
+    tenant: String,
+    grant: Grant,
+}
+
+/// The secret that signs tickets.
+#[derive(Clone)]
+pub struct TicketKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl std::fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TicketKey(***)")
+    }
+}
+
+impl TicketKey {
+    /// The key of a secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self { encoding: EncodingKey::from_secret(secret), decoding: DecodingKey::from_secret(secret) }
+    }
+
+    /// The key that the settings name; one kept in a file is made when the file is not there.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the file can be neither read nor made.
+    pub fn open(key: &HandleKey) -> Result<Self> {
+        let path = match key {
+            HandleKey::Given(secret) => return Ok(Self::new(secret.as_bytes())),
+            HandleKey::File(path) => path,
+        };
+        let unusable = |error: std::io::Error| {
+            Error::unavailable(format!("the key file {} cannot be used: {error}", path.display()))
+        };
+        match create_secret(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(error)),
+            _ => {}
+        }
+        let secret = std::fs::read(path).map_err(unusable)?;
+        if secret.len() < SECRET_BYTES {
+            return Err(Error::unavailable(format!("the key file {} is cut; remove it", path.display())));
+        }
+        Ok(Self::new(&secret))
+    }
+
+    /// A ticket for `caller`.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be signed.
+    pub(super) fn sign(&self, caller: &Principal, grant: Grant) -> Result<String> {
+        let claims = Claims {
+            iss: ISSUER.into(),
+            exp: clock::now().timestamp() + TICKET_SECONDS,
+            sub: caller.user.clone(),
+            tenant: caller.tenant.as_str().into(),
+            grant,
+        };
+        encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+            .map_err(|error| Error::internal("a ticket cannot be signed").because(error))
+    }
+
+    /// What a ticket grants to `caller`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid), with one text for every reason, when the ticket is not one of ours
+    /// for this caller, or too old.
+    pub(super) fn verify(&self, caller: &Principal, ticket: &str) -> Result<Grant> {
+        let refused = || {
+            Error::invalid("the ticket is not one of this server's for this caller, or has expired; call GetFlightInfo again")
+        };
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp", "iss", "sub"]);
+        validation.set_issuer(&[ISSUER]);
+        let token = decode::<Claims>(ticket, &self.decoding, &validation).map_err(|error| refused().because(error))?;
+        let claims = token.claims;
+        if claims.sub != caller.user || claims.tenant != caller.tenant.as_str() {
+            return Err(refused());
+        }
+        Ok(claims.grant)
+    }
+}
+
+/// Several servers may start at once on one folder: a file linked into place is whole, and the first one's stays.
+fn create_secret(path: &std::path::Path) -> std::io::Result<()> {
+    use std::io::Write;
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)?;
+    // Named temporary files are readable by their owner alone.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&clock::random_bytes::<SECRET_BYTES>())?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::names::TenantId;
+
+    fn caller(user: &str) -> Principal {
+        Principal { user: user.into(), tenant: TenantId::default_tenant() }
+    }
+
+    #[test]
+    fn a_ticket_is_good_for_its_caller_and_key_alone() {
+        let key = TicketKey::new(&[1; 32]);
+        let grant = Grant::Sql("select 1".into());
+        let ticket = key.sign(&caller("ann"), grant.clone()).unwrap();
+        assert_eq!(key.verify(&caller("ann"), &ticket).unwrap(), grant);
+        assert!(key.verify(&caller("bob"), &ticket).is_err());
+        assert!(TicketKey::new(&[2; 32]).verify(&caller("ann"), &ticket).is_err());
+    }
+
+    #[test]
+    fn a_kept_secret_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = HandleKey::File(folder.path().join("keys/handle.key"));
+        let ticket = TicketKey::open(&file).unwrap().sign(&caller("ann"), Grant::Sql("x".into())).unwrap();
+        assert!(TicketKey::open(&file).unwrap().verify(&caller("ann"), &ticket).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn altered_tickets_are_refused(at in 0usize..200, byte in 33u8..127) {
+            let key = TicketKey::new(&[1; 32]);
+            let ticket = key.sign(&caller("ann"), Grant::Sql("select 1".into())).unwrap();
+            let mut bytes = ticket.clone().into_bytes();
+            let at = at % bytes.len();
+            prop_assume!(bytes[at] != byte);
+            bytes[at] = byte;
+            let altered = String::from_utf8(bytes).unwrap();
+            // The last character of a base64 part has bits that mean nothing.
+            if let Ok(grant) = key.verify(&caller("ann"), &altered) {
+                prop_assert_eq!(grant, Grant::Sql("select 1".into()));
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+pub mod auth;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod flight;
+pub mod http;
+pub mod metrics;
+pub mod names;
+pub mod proto;
+pub mod query;
+pub mod server;
+pub mod storage;
+pub mod table;
+pub mod telemetry;
+pub mod versions;
+pub mod wire;

@@ -1,0 +1,34 @@
+//! How proto3's JSON form is read: integers as numbers or strings, `null` as absent.
+
+use serde::de::{Deserialize, Deserializer, Error};
+
+/// A field that may be `null`, which means its default.
+pub(super) fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "an integer, or an integer in a string")]
+enum Integer {
+    Number(i64),
+    Text(String),
+}
+
+impl Integer {
+    fn value<E: Error>(self) -> Result<i64, E> {
+        match self {
+            Integer::Number(number) => Ok(number),
+            Integer::Text(text) => text.parse().map_err(|_| E::custom(format_args!("'{text}' is not an integer"))),
+        }
+    }
+}
+
+/// An integer as a number or a string.
+pub(super) fn integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    Ok(optional_integer(deserializer)?.unwrap_or_default())
+}
+
+/// An integer as a number or a string, or nothing.
+pub(super) fn optional_integer<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Option::<Integer>::deserialize(deserializer)?.map(Integer::value).transpose()
+}

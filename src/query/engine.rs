@@ -1,0 +1,249 @@
+//! A statement in, a bounded stream of batches out.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanVisitor, accept, execute_stream};
+use datafusion::prelude::SessionContext;
+use datafusion::logical_expr::LogicalPlan;
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt};
+use tokio::time::{Instant, Sleep};
+
+use super::catalog::TenantCatalog;
+use super::cpu::CpuRuntime;
+use super::failure::{OrQueryError, query_error};
+use super::filter::SqlFilter;
+use super::output::{output_schema, to_output};
+use super::provider::ScanTally;
+use super::session::{SessionSettings, plan, session, template};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::names::{DatasetName, TenantId};
+use crate::table::{Catalog, FrameRead, RowFilter, Selection};
+
+/// Limits of the engine.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Memory, disk and threads.
+    pub session: SessionSettings,
+    /// The longest a statement or a read may take, from its beginning to its last batch.
+    pub timeout: Duration,
+}
+
+/// Runs statements and reads over the datasets of a server.
+#[derive(Debug)]
+pub struct Engine {
+    datasets: Arc<Catalog>,
+    template: SessionState,
+    cpu: CpuRuntime,
+    settings: EngineSettings,
+    metrics: Metrics,
+}
+
+/// A result, batch by batch. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
+/// ends the work behind it.
+pub struct ResultStream {
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    deadline: Pin<Box<Sleep>>,
+    timeout: Duration,
+    ended: bool,
+}
+
+/// A statement that was planned and not yet run.
+pub struct PlannedQuery {
+    schema: SchemaRef,
+    plan: Arc<dyn ExecutionPlan>,
+    session: SessionContext,
+    started: Instant,
+    /// `EXPLAIN ANALYZE`: a row of ours comes after those of the engine.
+    analyzed: bool,
+    tally: Arc<ScanTally>,
+}
+
+impl PlannedQuery {
+    /// The schema of its result.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+}
+
+impl Engine {
+    /// Starts the query threads.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when they cannot be started.
+    pub fn start(datasets: Arc<Catalog>, settings: EngineSettings, metrics: Metrics) -> Result<Self> {
+        let template = template(&settings.session, datasets.storage())?;
+        let cpu = CpuRuntime::start(settings.session.threads)?;
+        Ok(Self { datasets, template, cpu, settings, metrics })
+    }
+
+    /// Plans a statement as `tenant` sees it.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) or [`Kind::NotFound`](crate::error::Kind::NotFound) for a statement that is wrong,
+    /// [`Kind::Timeout`](crate::error::Kind::Timeout) when planning takes too long.
+    pub async fn plan(&self, tenant: &TenantId, sql: &str) -> Result<PlannedQuery> {
+        let started = Instant::now();
+        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), tenant.clone(), sql).await?;
+        let tally = Arc::clone(catalog.tally());
+        let session = session(&self.template, Arc::new(catalog));
+        let sql = sql.to_string();
+        let planning = self.cpu.run(async move {
+            let logical = plan(&session, &sql).await?;
+            let analyzed = matches!(logical, LogicalPlan::Analyze(_));
+            let plan = session.state().create_physical_plan(&logical).await.or_query_error()?;
+            let schema = output_schema(&plan.schema());
+            Ok(PlannedQuery { schema, plan, session, started, analyzed, tally })
+        });
+        match tokio::time::timeout(self.settings.timeout, planning).await {
+            Ok(planned) => planned,
+            Err(_) => Err(timed_out(self.settings.timeout)),
+        }
+    }
+
+    /// Runs a planned statement.
+    ///
+    /// # Errors
+    /// When the plan cannot be started; errors of its run come through the stream.
+    pub fn run(&self, query: PlannedQuery) -> Result<ResultStream> {
+        let PlannedQuery { schema, plan, session, started, analyzed, tally } = query;
+        let batches = execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?;
+        let summary = {
+            let (plan, schema, tally) = (Arc::clone(&plan), Arc::clone(&schema), Arc::clone(&tally));
+            let totals = move || ScanTotals::of(plan.as_ref(), &tally);
+            stream::iter(analyzed.then_some(())).map(move |()| scan_summary(&totals(), &schema))
+        };
+        let batches = batches.map(move |batch| to_output(&batch.map_err(query_error)?, &schema)).chain(summary);
+        let counted = CountOnDrop { plan, tally, metrics: self.metrics.clone() };
+        let batches = batches.map(move |batch| {
+            let _counted_until_the_end = &counted;
+            batch
+        });
+        Ok(self.bounded(self.cpu.forward(batches).boxed(), started))
+    }
+
+    /// Plans the read of a whole frame.
+    ///
+    /// # Errors
+    /// Those of [`FrameRead::plan`], and of a filter that does not fit.
+    pub async fn read(
+        &self,
+        tenant: &TenantId,
+        name: &DatasetName,
+        selection: &Selection,
+        filter: Option<&str>,
+    ) -> Result<FrameRead> {
+        let (dataset, snapshot) = self.datasets.open(tenant, name).await?;
+        let filter = match filter {
+            None => None,
+            Some(text) => {
+                let session = SessionContext::new_with_state(self.template.clone());
+                let (text, snapshot) = (text.to_string(), Arc::clone(&snapshot));
+                let parse = self.cpu.run(async move { SqlFilter::parse(&session, &text, &snapshot) });
+                Some(Arc::new(parse.await?) as Arc<dyn RowFilter>)
+            }
+        };
+        let spill = self.settings.session.spill_folder.clone();
+        FrameRead::plan(dataset, snapshot, selection, filter, spill, self.metrics.clone())
+    }
+
+    /// Runs the read of a whole frame.
+    pub fn run_read(&self, read: FrameRead) -> ResultStream {
+        self.bounded(self.cpu.forward(read.stream()).boxed(), Instant::now())
+    }
+
+    fn bounded(&self, batches: BoxStream<'static, Result<RecordBatch>>, started: Instant) -> ResultStream {
+        let timeout = self.settings.timeout;
+        let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
+        ResultStream { batches, deadline, timeout, ended: false }
+    }
+}
+
+fn timed_out(timeout: Duration) -> Error {
+    Error::timeout(format!("it took longer than --query-timeout ({} s); ask for less", timeout.as_secs_f64()))
+}
+
+impl Stream for ResultStream {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.deadline.as_mut().poll(context).is_ready() {
+            self.ended = true;
+            self.batches = futures::stream::empty().boxed();
+            return Poll::Ready(Some(Err(timed_out(self.timeout))));
+        }
+        self.batches.poll_next_unpin(context)
+    }
+}
+
+
+/// Adds what a plan read to the server's counters, however its run ends.
+struct CountOnDrop {
+    plan: Arc<dyn ExecutionPlan>,
+    tally: Arc<ScanTally>,
+    metrics: Metrics,
+}
+
+impl Drop for CountOnDrop {
+    fn drop(&mut self) {
+        let totals = ScanTotals::of(self.plan.as_ref(), &self.tally);
+        self.metrics.chunks_considered.inc_by(totals.considered);
+        self.metrics.chunks_pruned.inc_by(totals.pruned);
+        self.metrics.chunks_read.inc_by(totals.considered.saturating_sub(totals.pruned));
+        self.metrics.bytes_read.inc_by(totals.bytes);
+    }
+}
+
+/// What `EXPLAIN ANALYZE` says of chunks, in the two text columns of its result.
+fn scan_summary(totals: &ScanTotals, schema: &SchemaRef) -> Result<RecordBatch> {
+    let text = format!(
+        "chunks considered={}, chunks pruned={}, bytes read={}",
+        totals.considered, totals.pruned, totals.bytes
+    );
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["Chunks of all scans"])),
+        Arc::new(StringArray::from(vec![text])),
+    ];
+    RecordBatch::try_new(Arc::clone(schema), columns)
+        .map_err(|error| Error::internal("the summary of the plan cannot be made").because(error))
+}
+
+struct ScanTotals {
+    considered: u64,
+    pruned: u64,
+    bytes: u64,
+}
+
+impl ScanTotals {
+    fn of(plan: &dyn ExecutionPlan, tally: &ScanTally) -> Self {
+        let (considered, pruned) = (tally.considered.load(Ordering::Relaxed), tally.pruned.load(Ordering::Relaxed));
+        let mut totals = Self { considered, pruned, bytes: 0 };
+        match accept(plan, &mut totals) {
+            Ok(()) => totals,
+            Err(never) => match never {},
+        }
+    }
+}
+
+impl ExecutionPlanVisitor for ScanTotals {
+    type Error = std::convert::Infallible;
+
+    fn pre_visit(&mut self, plan: &dyn ExecutionPlan) -> std::result::Result<bool, Self::Error> {
+        if let Some(metrics) = plan.metrics() {
+            self.bytes += metrics.sum_by_name("bytes_scanned").map_or(0, |value| value.as_usize() as u64);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,74 @@
+//! The condition of a `GetDataframe`: a SQL boolean expression over the columns of one dataset.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::prep_null_mask_filter;
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::DFSchema;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::failure::{OrQueryError, query_error};
+use super::pruning::keep_chunks;
+use super::session::check_text;
+use crate::error::{Error, Result};
+use crate::table::{Chunk, RowFilter, Snapshot};
+
+/// A parsed condition.
+pub(super) struct SqlFilter {
+    columns: Vec<String>,
+    logical: Expr,
+    physical: Arc<dyn PhysicalExpr>,
+}
+
+impl SqlFilter {
+    /// Reads a condition on the columns of `snapshot`.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse, names an unknown column or is no boolean.
+    pub(super) fn parse(session: &SessionContext, text: &str, snapshot: &Snapshot) -> Result<Self> {
+        check_text(text)?;
+        let wrong = |error| {
+            let error = query_error(error);
+            Error::invalid(format!("filter: {}", error.message())).because(error)
+        };
+        let all = snapshot.columns.sql_schema();
+        let all = DFSchema::try_from(all.as_ref().clone()).or_query_error()?;
+        let logical = session.parse_sql_expr(text, &all).map_err(wrong)?;
+        // The condition is evaluated on batches of just the columns it looks at, in the order of the dataset.
+        let named: Vec<String> = logical.column_refs().iter().map(|column| column.name.clone()).collect();
+        let used = snapshot.columns.iter().filter(|column| named.contains(&column.names.name));
+        let (columns, fields): (Vec<_>, Vec<_>) =
+            used.map(|column| (column.names.name.clone(), column.sql_field())).unzip();
+        let schema = DFSchema::try_from(Schema::new(fields)).or_query_error()?;
+        let physical = session.create_physical_expr(logical.clone(), &schema).map_err(wrong)?;
+        let data_type = physical.data_type(schema.as_arrow()).map_err(wrong)?;
+        if !matches!(data_type, DataType::Boolean | DataType::Null) {
+            return Err(Error::invalid(format!("filter: the expression is of type {data_type}, not a condition")));
+        }
+        Ok(Self { columns, logical, physical })
+    }
+}
+
+impl RowFilter for SqlFilter {
+    fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn keep_chunks(&self, snapshot: &Snapshot, chunks: &[Arc<Chunk>]) -> Result<Vec<bool>> {
+        keep_chunks(snapshot, chunks, std::slice::from_ref(&self.logical))
+    }
+
+    fn rows(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let values = self.physical.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
+        let values = values.or_query_error()?;
+        match values.as_boolean_opt() {
+            Some(mask) if mask.null_count() > 0 => Ok(prep_null_mask_filter(mask)),
+            Some(mask) => Ok(mask.clone()),
+            // A condition that is always null is never true.
+            None => Ok(BooleanArray::from(vec![false; batch.num_rows()])),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! SQL on datasets.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `engine` | a statement in, a bounded stream of batches out |
+//! | `session` | the template session, limits, the statements that are refused |
+//! | `catalog` | datasets as tables, for one tenant |
+//! | `provider` | one dataset as a table: from filters to the chunks that are read |
+//! | `pruning` | which chunks a condition can rule out |
+//! | `filter` | the condition of a `GetDataframe` |
+//! | `output` | the one schema that a result is declared and sent with |
+//! | `cpu` | the threads that queries compute on |
+//! | `failure` | what the engine's errors mean for a caller |
+
+mod catalog;
+mod cpu;
+mod engine;
+mod failure;
+mod filter;
+mod output;
+mod provider;
+mod pruning;
+mod session;
+
+pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
+pub use self::session::SessionSettings;

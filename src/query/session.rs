@@ -1,0 +1,146 @@
+//! The session that statements are planned in, and what they may not do.
+//!
+//! One template is made at the start and cloned for each statement. It has no file formats and no table factories, so
+//! that no statement can name a file; what a caller can reach is the catalog of its tenant.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::context::{SQLOptions, SessionContext};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionConfig;
+
+use super::failure::OrQueryError;
+use crate::error::{Error, Result};
+use crate::storage::{PLAN_URL, Storage};
+
+/// The one catalog that statements see.
+pub(super) const CATALOG: &str = "pandas_db";
+/// The schema of a name without one.
+pub(super) const DEFAULT_SCHEMA: &str = crate::names::PUBLIC_SCHEMA;
+/// Bytes of a statement.
+const MAX_STATEMENT_BYTES: usize = 256 << 10;
+/// Words and signs of a statement; a planner takes long over long chains of operators.
+const MAX_STATEMENT_TOKENS: usize = 20_000;
+/// Parquet footers kept in memory.
+const FOOTER_CACHE_BYTES: usize = 128 << 20;
+
+/// Limits of the engine.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Memory that all queries together may hold.
+    pub memory_bytes: usize,
+    /// Disk that they may spill to.
+    pub spill_bytes: u64,
+    /// Where they spill.
+    pub spill_folder: PathBuf,
+    /// Partitions a plan computes in parallel.
+    pub threads: usize,
+}
+
+/// The template session.
+///
+/// # Errors
+/// [`Kind::Internal`](crate::error::Kind::Internal) when the engine does not accept the settings.
+pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<SessionState> {
+    let disk = DiskManagerBuilder::default()
+        .with_mode(DiskManagerMode::Directories(vec![settings.spill_folder.clone()]))
+        .with_max_temp_directory_size(settings.spill_bytes);
+    let runtime = RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(FairSpillPool::new(settings.memory_bytes)))
+        .with_disk_manager_builder(disk)
+        .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
+        .build_arc()
+        .or_query_error()?;
+    let url = store_url()?;
+    runtime.register_object_store(url.as_ref(), Arc::clone(storage.store()));
+    let mut config = SessionConfig::new()
+        .with_target_partitions(settings.threads)
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    Ok(SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
+        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_window_functions(SessionStateDefaults::default_window_functions())
+        .with_table_function_list(SessionStateDefaults::default_table_functions())
+        .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .build())
+}
+
+/// The URL under which plans find the storage.
+///
+/// # Errors
+/// Never, as long as the URL is one.
+pub(super) fn store_url() -> Result<ObjectStoreUrl> {
+    ObjectStoreUrl::parse(PLAN_URL).or_query_error()
+}
+
+/// A session that sees one catalog.
+pub(super) fn session(template: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionContext {
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(CATALOG.into(), catalog);
+    let state = SessionStateBuilder::new_from_existing(template.clone()).with_catalog_list(Arc::new(catalogs)).build();
+    SessionContext::new_with_state(state)
+}
+
+/// Checks the text of a statement before it is parsed.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for one that is empty or too long.
+pub(super) fn check_text(sql: &str) -> Result<()> {
+    if sql.trim().is_empty() {
+        return Err(Error::invalid("the SQL is empty"));
+    }
+    if sql.len() > MAX_STATEMENT_BYTES {
+        return Err(Error::invalid(format!("the SQL is longer than {MAX_STATEMENT_BYTES} bytes")));
+    }
+    let boundaries = sql.as_bytes().windows(2).filter(|pair| match pair {
+        [a, b] => a.is_ascii_alphanumeric() != b.is_ascii_alphanumeric() && !b.is_ascii_whitespace(),
+        _ => false,
+    });
+    if boundaries.count() > MAX_STATEMENT_TOKENS {
+        return Err(Error::invalid(format!("the SQL has more than {MAX_STATEMENT_TOKENS} words and signs")));
+    }
+    Ok(())
+}
+
+/// Plans a statement and refuses what none may do.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a statement that does not parse, does not fit its tables, or is not allowed.
+pub(super) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
+    check_text(sql)?;
+    let plan = session.state().create_logical_plan(sql).await.or_query_error()?;
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    read_only.verify_plan(&plan).map_err(|error| {
+        Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))
+    })?;
+    refuse_settings(&plan)?;
+    Ok(plan)
+}
+
+/// `SHOW ALL` and its like read a table of the server's settings.
+fn refuse_settings(plan: &LogicalPlan) -> Result<()> {
+    let mut refused = false;
+    let visit = |node: &LogicalPlan| {
+        if let LogicalPlan::TableScan(scan) = node {
+            refused |= scan.table_name.table() == "df_settings";
+        }
+        Ok(if refused { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    };
+    plan.apply_with_subqueries(visit).or_query_error()?;
+    if refused { Err(Error::invalid("the server's settings cannot be shown")) } else { Ok(()) }
+}

@@ -1,0 +1,154 @@
+//! The server: builds the components, listens, and ends in good order.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_flight::flight_service_server::FlightServiceServer;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tonic::transport::Server;
+use tracing::{info, warn};
+
+use self::connections::Connections;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::flight::{Drain, LoadSettings, Service, TicketKey};
+use crate::http::{HttpState, router};
+use crate::metrics::Metrics;
+use crate::query::{Engine, EngineSettings, SessionSettings};
+use crate::storage::Storage;
+use crate::table::{Catalog, SplitSettings};
+use crate::versions::EmbeddedVersionStore;
+
+mod connections;
+
+/// Calls that one connection may have open; more are refused by the protocol itself.
+const MAX_STREAMS_PER_CONNECTION: u32 = 128;
+/// Bytes a client may send ahead on one call, and on one connection: enough for a fast network, little enough to hold.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const FRAME_BYTES: u32 = 1 << 20;
+/// A connection that does not answer for this long is gone.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs the server until it is told to stop and the running calls have ended, or their time is up.
+///
+/// # Errors
+/// When storage or an address cannot be opened.
+pub async fn serve(config: Config) -> Result<()> {
+    let listener = bind("listen", config.listen).await?;
+    let http_listener = match config.http {
+        Some(address) => Some(bind("http", address).await?),
+        None => None,
+    };
+    let (service, http_state) = build(&config)?;
+    let drain = service.drain.clone();
+    let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
+
+    let stop = Arc::new(Notify::new());
+    let flight = tokio::spawn(serve_flight(service, listener, config.clone(), Arc::clone(&stop)));
+    if let Some(listener) = http_listener {
+        tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router(http_state)).await {
+                warn!(%error, "HTTP ended");
+            }
+        });
+    }
+    announce(flight_address, http_address)?;
+    stop_signal().await?;
+
+    info!("stopping; running calls get {} s", config.shutdown_grace.as_secs_f64());
+    drain.start();
+    if tokio::time::timeout(config.shutdown_grace, drain.finished()).await.is_err() {
+        warn!("some calls were still running when their time was up");
+    }
+    // Calls have ended; this closes the connections, whose last bytes get a moment to leave.
+    stop.notify_one();
+    const LAST_BYTES: Duration = Duration::from_secs(1);
+    let _ = tokio::time::timeout(LAST_BYTES, flight).await;
+    Ok(())
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| Error::invalid(format!("--{flag} {address}: the address cannot be used: {error}")))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr> {
+    listener.local_addr().map_err(|error| Error::internal("a listener has no address").because(error))
+}
+
+fn build(config: &Config) -> Result<(Service, HttpState)> {
+    let (metrics, drain) = (Metrics::default(), Drain::default());
+    let storage = Storage::open_local(&config.storage)?;
+    let versions = Arc::new(EmbeddedVersionStore::open(&config.versions_file)?);
+    let datasets = Arc::new(Catalog::new(storage, versions));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::fs::create_dir_all(&config.spill_folder).map_err(|error| {
+        Error::unavailable(format!("--spill-dir {}: it cannot be made: {error}", config.spill_folder.display()))
+    })?;
+    let session = SessionSettings {
+        memory_bytes: config.memory_bytes,
+        spill_bytes: config.spill_bytes,
+        spill_folder: config.spill_folder.clone(),
+        threads,
+    };
+    let settings = EngineSettings { session, timeout: config.query_timeout };
+    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
+    let split = SplitSettings {
+        chunk_rows: config.chunk_rows,
+        max_partitions: config.max_partitions,
+        spill_folder: config.spill_folder.clone(),
+    };
+    let service = Service {
+        datasets: Arc::clone(&datasets),
+        engine,
+        tickets: TicketKey::open(&config.handle_key)?,
+        loads: LoadSettings { split, max_message_bytes: config.max_message_bytes },
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+    };
+    Ok((service, HttpState { datasets, metrics, drain }))
+}
+
+async fn serve_flight(service: Service, listener: TcpListener, config: Config, stop: Arc<Notify>) {
+    let flight = FlightServiceServer::new(service)
+        .max_decoding_message_size(config.max_message_bytes)
+        .max_encoding_message_size(usize::MAX);
+    let served = Server::builder()
+        .max_concurrent_streams(Some(MAX_STREAMS_PER_CONNECTION))
+        .initial_stream_window_size(Some(STREAM_WINDOW_BYTES))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW_BYTES))
+        .max_frame_size(Some(FRAME_BYTES))
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(flight)
+        .serve_with_incoming_shutdown(Connections::new(listener, config.max_connections), stop.notified())
+        .await;
+    if let Err(error) = served {
+        warn!(%error, "Flight ended");
+    }
+}
+
+/// The one line on stdout, by which scripts know that calls are taken and where.
+fn announce(flight: SocketAddr, http: Option<SocketAddr>) -> Result<()> {
+    let http = http.map_or(String::new(), |address| format!(" http=http://{address}"));
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "pandas-db ready flight=grpc://{flight}{http}")
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Error::unavailable("the ready line cannot be written to stdout").because(error))
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+async fn stop_signal() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let unusable = |error: std::io::Error| Error::internal("signals cannot be waited for").because(error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(unusable),
+    }
+}

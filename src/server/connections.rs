@@ -1,0 +1,95 @@
+//! Accepted connections, no more than a limit at the same time.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+/// Connections as they come. While the limit is reached none is accepted: new ones wait in the system's queue.
+pub(super) struct Connections {
+    listener: TcpListener,
+    permits: PollSemaphore,
+    next: Option<OwnedSemaphorePermit>,
+}
+
+impl Connections {
+    /// At most `limit` at the same time.
+    pub(super) fn new(listener: TcpListener, limit: usize) -> Self {
+        Self { listener, permits: PollSemaphore::new(Arc::new(Semaphore::new(limit))), next: None }
+    }
+}
+
+impl Stream for Connections {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.next.is_none() {
+            self.next = std::task::ready!(self.permits.poll_acquire(context));
+        }
+        loop {
+            match std::task::ready!(self.listener.poll_accept(context)) {
+                Ok((stream, _)) => {
+                    // Answers are small and must not wait for more; failing to say so only costs time.
+                    let _ = stream.set_nodelay(true);
+                    let permit = self.next.take();
+                    return Poll::Ready(Some(Ok(Connection { stream, _permit: permit })));
+                }
+                // A connection that was gone before it was accepted, or no free file handle: the next may do better.
+                Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
+            }
+        }
+    }
+}
+
+/// A connection that counts against the limit until it is closed.
+pub(super) struct Connection {
+    stream: TcpStream,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,164 @@
+//! An opened dataset: its log, and its newest known state.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+use url::Url;
+
+use super::commit::Waiting;
+use super::delta::Log;
+use super::snapshot::Snapshot;
+use crate::error::{Error, Result};
+use crate::names::DatasetName;
+use crate::storage::Storage;
+use crate::versions::{DatasetRecord, VersionStore};
+
+/// See the module's comment.
+#[derive(Debug)]
+pub struct Dataset {
+    name: DatasetName,
+    table_id: String,
+    root: Path,
+    location: Url,
+    store: Arc<dyn ObjectStore>,
+    versions: Arc<dyn VersionStore>,
+    log: Log,
+    /// Replaced as a whole by each newer state; readers hold the one they began with.
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Only one task at a time reads new commits; the others find the state it installed.
+    refreshing: tokio::sync::Mutex<()>,
+    /// Only one task of this process at a time commits, in the order they came.
+    committing: tokio::sync::Mutex<()>,
+    queue: Mutex<Vec<Waiting>>,
+}
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Waiting").finish_non_exhaustive()
+    }
+}
+
+/// The loads that wait to be committed.
+pub(super) struct Queue<'a>(MutexGuard<'a, Vec<Waiting>>);
+
+impl Queue<'_> {
+    /// Adds a load at the end.
+    pub(super) fn push(mut self, waiting: Waiting) {
+        self.0.push(waiting);
+    }
+
+    /// Takes at most `most` loads from the front.
+    pub(super) fn take(mut self, most: usize) -> Vec<Waiting> {
+        let count = most.min(self.0.len());
+        self.0.drain(..count).collect()
+    }
+}
+
+impl Dataset {
+    /// Opens the dataset of a record, without reading anything yet.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when its location is no URL.
+    pub fn open(storage: &Storage, versions: Arc<dyn VersionStore>, record: &DatasetRecord) -> Result<Self> {
+        let root = storage.table_root(&record.tenant, &record.table_id);
+        let location = storage.location(&root)?;
+        let store = Arc::clone(storage.store());
+        Ok(Self {
+            name: record.name.clone(),
+            table_id: record.table_id.clone(),
+            log: Log::new(&store, &root, &location),
+            root,
+            location,
+            store,
+            versions,
+            snapshot: RwLock::default(),
+            refreshing: tokio::sync::Mutex::default(),
+            committing: tokio::sync::Mutex::default(),
+            queue: Mutex::default(),
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &DatasetName {
+        &self.name
+    }
+
+    /// The opaque id that names its root.
+    pub fn table_id(&self) -> &str {
+        &self.table_id
+    }
+
+    /// Its root in the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its root as other programs open it.
+    pub fn location(&self) -> &Url {
+        &self.location
+    }
+
+    /// The store its chunks are in.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    pub(super) fn queue(&self) -> Queue<'_> {
+        Queue(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) async fn commit_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.committing.lock().await
+    }
+
+    /// The newest state this process knows.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes a state the newest, unless a newer one is there.
+    pub(super) fn install(&self, snapshot: Arc<Snapshot>) {
+        let mut current = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.log_version > current.log_version {
+            *current = snapshot;
+        }
+    }
+
+    /// Reads the commits made since, by any process, and gives the newest state.
+    ///
+    /// # Errors
+    /// Those of reading the log.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>> {
+        let _turn = self.refreshing.lock().await;
+        let mut snapshot = self.snapshot();
+        while let Some(actions) = self.log.read(snapshot.log_version + 1).await? {
+            snapshot = Arc::new(snapshot.apply(snapshot.log_version + 1, &actions)?);
+        }
+        self.install(Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    /// The newest state of a dataset that must exist.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::error::Kind::NotFound) when no load was ever committed, and those of reading the log.
+    pub async fn current(&self) -> Result<Arc<Snapshot>> {
+        let snapshot = self.refresh().await?;
+        if snapshot.exists() { Ok(snapshot) } else { Err(unknown_dataset(&self.name)) }
+    }
+
+    /// Tells the version store how the dataset stands.
+    pub(super) async fn advance_head(&self, snapshot: &Snapshot) -> Result<()> {
+        self.versions.advance(&self.table_id, snapshot.head()).await
+    }
+}
+
+/// The one answer for a dataset that is not there, so that a hidden one cannot be told from it.
+pub fn unknown_dataset(name: &DatasetName) -> Error {
+    Error::not_found(format!("there is no dataset '{name}'; ListFlights, `pandas-db ls` or SHOW TABLES list what there is"))
+}

@@ -1,0 +1,156 @@
+//! One chunk as a Parquet file.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Schema};
+use bytes::Bytes;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::schema::types::ColumnPath;
+
+use super::convert::physical_field;
+use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
+use super::stats::delta_stats;
+use crate::error::{Error, Result};
+
+/// Rows of a row group: what one thread of a query decodes at a time, and what its own bounds can rule out.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// The fastest level: higher ones cost more time in a load than they save in reads.
+const ZSTD_LEVEL: i32 = 1;
+
+/// A chunk that is in storage, not yet part of any version.
+#[derive(Debug, Clone)]
+pub(super) struct WrittenChunk {
+    /// Its path below the dataset's root.
+    pub path: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Bounds of its columns, as Delta's JSON.
+    pub stats: String,
+    /// The hidden remainder columns that it has.
+    pub remainders: Vec<String>,
+}
+
+/// An encoded chunk, without a place yet.
+pub(super) struct EncodedChunk {
+    /// The Parquet file.
+    pub file: Bytes,
+    /// Bounds of its columns, as Delta's JSON.
+    pub stats: String,
+    /// The hidden remainder columns that it has.
+    pub remainders: Vec<String>,
+}
+
+/// Encodes stored-form batches of one partition, in the order of their rows.
+///
+/// # Errors
+/// [`Kind::Internal`](crate::error::Kind::Internal) when Parquet refuses a stored type.
+pub(super) fn encode_chunk(schema: &Arc<Schema>, batches: &[RecordBatch], load_id: i64) -> Result<EncodedChunk> {
+    let rows = concat_batches(schema, batches)
+        .map_err(|error| Error::internal("the rows of a chunk cannot be joined").because(error))?;
+    let (batch, remainders) = finish_columns(&rows, load_id)?;
+    let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
+    let options = ArrowWriterOptions::new().with_properties(properties(&batch)?).with_skip_arrow_metadata(true);
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new_with_options(&mut file, batch.schema(), options).map_err(broken)?;
+    writer.write(&batch).map_err(broken)?;
+    let metadata = writer.close().map_err(broken)?;
+    let stats = delta_stats(&metadata, &batch.schema())?;
+    Ok(EncodedChunk { file: file.into(), stats, remainders })
+}
+
+/// Adds the load's column and leaves out remainders that are all zero.
+fn finish_columns(batch: &RecordBatch, load_id: i64) -> Result<(RecordBatch, Vec<String>)> {
+    let (mut fields, mut columns, mut remainders) = (Vec::new(), Vec::<ArrayRef>::new(), Vec::new());
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if field.name().starts_with(REMAINDER_PREFIX) {
+            if column.as_primitive::<Int32Type>().iter().flatten().all(|rest| rest == 0) {
+                continue;
+            }
+            remainders.push(field.name().clone());
+        }
+        if field.name() == ROW_COLUMN {
+            fields.push(Arc::new(physical_field(LOAD_COLUMN, DataType::Int64)));
+            columns.push(Arc::new(Int64Array::from_value(load_id, batch.num_rows())));
+        }
+        fields.push(Arc::clone(field));
+        columns.push(Arc::clone(column));
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| Error::internal("the columns of a chunk do not fit").because(error))?;
+    Ok((batch, remainders))
+}
+
+fn properties(batch: &RecordBatch) -> Result<WriterProperties> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::internal("unknown zstd level").because(error))?;
+    let row_column = ColumnPath::from(ROW_COLUMN);
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by(concat!("pandas-db ", env!("CARGO_PKG_VERSION")).into())
+        // Ascending numbers: their differences take almost no space, a dictionary would take them all.
+        .set_column_dictionary_enabled(row_column.clone(), false)
+        .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        if holds_nan(column) {
+            let path = ColumnPath::from(vec![field.name().clone()]);
+            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+    }
+    Ok(properties.build())
+}
+
+/// Whether a float column holds NaN. Nested floats have no bounds in any index of ours, but Parquet's own would mislead
+/// a query in the same way, so they count too.
+fn holds_nan(column: &ArrayRef) -> bool {
+    match column.data_type() {
+        DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().any(f32::is_nan),
+        DataType::Float64 => column.as_primitive::<Float64Type>().iter().flatten().any(f64::is_nan),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int32Array};
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    fn frame(floats: Vec<f64>, rest: Vec<i32>) -> RecordBatch {
+        let rows = floats.len() as i64;
+        RecordBatch::try_from_iter([
+            ("x", Arc::new(Float64Array::from(floats)) as ArrayRef),
+            (ROW_COLUMN, Arc::new(Int64Array::from_iter_values(0..rows)) as ArrayRef),
+            ("__pdb_ns_t", Arc::new(Int32Array::from(rest)) as ArrayRef),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn a_column_with_nan_has_no_bounds_and_zero_remainders_are_left_out() {
+        let batch = frame(vec![1.0, f64::NAN], vec![0, 0]);
+        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), 7).unwrap();
+        assert!(chunk.remainders.is_empty());
+        assert!(!chunk.stats.contains(r#""x":1"#), "{}", chunk.stats);
+        let reader = SerializedFileReader::new(chunk.file).unwrap();
+        let group = reader.metadata().row_group(0);
+        assert!(group.column(0).statistics().is_none());
+        let names: Vec<_> = group.columns().iter().map(|c| c.column_path().string()).collect();
+        assert_eq!(names, ["x", LOAD_COLUMN, ROW_COLUMN]);
+    }
+
+    #[test]
+    fn bounds_and_remainders_are_kept_where_they_mean_something() {
+        let batch = frame(vec![1.0, 2.5], vec![0, 999]);
+        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), 7).unwrap();
+        assert_eq!(chunk.remainders, ["__pdb_ns_t"]);
+        assert!(chunk.stats.contains(r#""maxValues":{"#) && chunk.stats.contains(r#""x":2.5"#), "{}", chunk.stats);
+    }
+}

@@ -1,0 +1,226 @@
+//! Puts the rows of a load back into the order they were sent, in bounded memory.
+//!
+//! Each chunk holds its rows in order, with their places in the load in a hidden column. Chunks whose places do not
+//! overlap are simply read one after the other. Those that overlap are read together: in memory where they are few,
+//! and otherwise set aside on disk in windows of consecutive places, each of which then fits in memory. Places are
+//! numbers, so nothing is compared: each row is put where it belongs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::interleave_record_batch;
+use arrow::datatypes::Int64Type;
+
+use super::buffers::{Buffers, GroupKey, group};
+use super::schema::ROW_COLUMN;
+use super::snapshot::Chunk;
+use crate::error::{Error, Result};
+
+/// Rows of a batch that is handed on.
+pub(super) const OUTPUT_ROWS: usize = 65_536;
+/// Arrow bytes of overlapping chunks that are put in order in memory.
+const MAX_BYTES_IN_MEMORY: u64 = 192 << 20;
+/// Arrow bytes of a window when they are not.
+const WINDOW_BYTES: u64 = 24 << 20;
+
+/// Chunks that are read one after the other, or together.
+#[derive(Debug)]
+pub(super) enum Run {
+    /// They do not overlap, and stand in order.
+    Apart(Vec<Arc<Chunk>>),
+    /// Their places overlap.
+    Mixed(Vec<Arc<Chunk>>),
+}
+
+/// Arranges the chunks of one load.
+pub(super) fn runs(mut chunks: Vec<Arc<Chunk>>) -> Vec<Run> {
+    chunks.sort_by_key(|chunk| chunk.row_range);
+    let mut groups: Vec<(i64, Vec<Arc<Chunk>>)> = Vec::new();
+    for chunk in chunks {
+        let (first, last) = chunk.row_range;
+        match groups.last_mut() {
+            Some((end, group)) if first <= *end => {
+                *end = last.max(*end);
+                group.push(chunk);
+            }
+            _ => groups.push((last, vec![chunk])),
+        }
+    }
+    let mut runs: Vec<Run> = Vec::new();
+    for (_, group) in groups {
+        match (runs.last_mut(), group.len()) {
+            (Some(Run::Apart(run)), 1) => run.extend(group),
+            (_, 1) => runs.push(Run::Apart(group)),
+            _ => runs.push(Run::Mixed(group)),
+        }
+    }
+    runs
+}
+
+/// The rows of a window that one chunk after another is cut into; `None` where all fit in memory.
+pub(super) fn window_rows(chunks: &[Arc<Chunk>], bytes_per_row: u64) -> Option<i64> {
+    let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
+    let bytes_per_row = bytes_per_row.max(1);
+    (rows.saturating_mul(bytes_per_row) > MAX_BYTES_IN_MEMORY).then(|| (WINDOW_BYTES / bytes_per_row).max(1) as i64)
+}
+
+fn places(batch: &RecordBatch) -> Result<&[i64]> {
+    let column = batch.column_by_name(ROW_COLUMN).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    column.map(|places| places.values().as_ref()).ok_or_else(|| Error::corrupt("a chunk lacks the places of its rows"))
+}
+
+/// Where each row of several batches belongs: for consecutive places, the batch and the row in it.
+pub(super) struct Order {
+    batches: Vec<RecordBatch>,
+    slots: Vec<(u32, u32)>,
+}
+
+const EMPTY_SLOT: (u32, u32) = (u32::MAX, u32::MAX);
+
+impl Order {
+    /// Finds the order of the rows of `batches`.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the places are missing or out of reach of each other.
+    pub(super) fn find(batches: Vec<RecordBatch>) -> Result<Self> {
+        const MAX_SPREAD: i64 = 1 << 31;
+        let mut bounds: Option<(i64, i64)> = None;
+        for batch in &batches {
+            for place in places(batch)? {
+                let (min, max) = bounds.unwrap_or((*place, *place));
+                bounds = Some((min.min(*place), max.max(*place)));
+            }
+        }
+        let Some((min, max)) = bounds else { return Ok(Self { batches, slots: Vec::new() }) };
+        let spread = max.checked_sub(min).filter(|spread| (0..MAX_SPREAD).contains(spread));
+        let spread = spread.ok_or_else(|| Error::corrupt("the places of a chunk's rows are damaged"))?;
+        let mut slots = vec![EMPTY_SLOT; spread as usize + 1];
+        for (number, batch) in batches.iter().enumerate() {
+            for (row, place) in places(batch)?.iter().enumerate() {
+                if let Some(slot) = slots.get_mut((place - min) as usize) {
+                    *slot = (number as u32, row as u32);
+                }
+            }
+        }
+        // Places of rows that a filter's pruning left out.
+        slots.retain(|slot| *slot != EMPTY_SLOT);
+        Ok(Self { batches, slots })
+    }
+
+    /// How many batches come out.
+    pub(super) fn outputs(&self) -> usize {
+        self.slots.len().div_ceil(OUTPUT_ROWS)
+    }
+
+    /// The batch of this number, its rows in order.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when the batches differ in form.
+    pub(super) fn output(&self, number: usize) -> Result<RecordBatch> {
+        let slots = self.slots.iter().skip(number * OUTPUT_ROWS).take(OUTPUT_ROWS);
+        let indices: Vec<(usize, usize)> = slots.map(|(batch, row)| (*batch as usize, *row as usize)).collect();
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        interleave_record_batch(&batches, &indices)
+            .map_err(|error| Error::internal("rows could not be put in order").because(error))
+    }
+}
+
+/// Rows set aside by windows of consecutive places.
+pub(super) struct Windows {
+    rows: i64,
+    spill_folder: PathBuf,
+    buffers: Option<Buffers>,
+}
+
+impl Windows {
+    /// Windows of `rows` places each.
+    pub(super) fn new(rows: i64, spill_folder: PathBuf) -> Self {
+        Self { rows: rows.max(1), spill_folder, buffers: None }
+    }
+
+    /// Sets rows aside.
+    ///
+    /// # Errors
+    /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) when the disk is full.
+    pub(super) fn add(&mut self, batch: RecordBatch) -> Result<()> {
+        let keys: Vec<GroupKey> = places(&batch)?.iter().map(|place| (place / self.rows) as GroupKey).collect();
+        let folder = self.spill_folder.clone();
+        let buffers = self.buffers.get_or_insert_with(|| Buffers::new(batch.schema(), usize::MAX, folder));
+        for (window, rows) in group(&batch, &keys)? {
+            buffers.add(window, rows);
+        }
+        buffers.keep_within_memory()
+    }
+
+    /// The windows in order, each with its rows in order.
+    ///
+    /// # Errors
+    /// As [`Windows::add`]; reading a window fails likewise.
+    pub(super) fn finish(self) -> impl Iterator<Item = Result<Order>> {
+        self.buffers.map(Buffers::into_parts).into_iter().flat_map(|(windows, store)| {
+            windows.into_values().map(move |window| {
+                let batches: Vec<RecordBatch> = store.batches(&window)?.collect::<Result<_>>()?;
+                Order::find(batches)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunk(first: i64, last: i64) -> Arc<Chunk> {
+        Arc::new(Chunk {
+            path: format!("{first}"),
+            bytes: 1,
+            rows: (last - first + 1) as u64,
+            load_id: 1,
+            number: 1,
+            stats: Box::default(),
+            row_range: (first, last),
+            removed: None,
+        })
+    }
+
+    fn batch(places: &[i64]) -> RecordBatch {
+        let column = Arc::new(Int64Array::from(places.to_vec())) as ArrayRef;
+        RecordBatch::try_from_iter([(ROW_COLUMN, Arc::clone(&column)), ("x", column)]).unwrap()
+    }
+
+    fn values(batch: &RecordBatch) -> Vec<i64> {
+        batch.column(1).as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn chunks_that_do_not_overlap_are_read_one_by_one() {
+        let runs = runs(vec![chunk(10, 19), chunk(0, 9), chunk(20, 40), chunk(30, 50), chunk(51, 60)]);
+        assert!(matches!(&runs[0], Run::Apart(chunks) if chunks.len() == 2));
+        assert!(matches!(&runs[1], Run::Mixed(chunks) if chunks.len() == 2));
+        assert!(matches!(&runs[2], Run::Apart(chunks) if chunks.len() == 1));
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_in_order_by_both_ways(owners in proptest::collection::vec(0usize..5, 1..300)) {
+            let of = |owner| (0..owners.len() as i64).filter(|i| owners[*i as usize] == owner).collect::<Vec<i64>>();
+            let batches: Vec<RecordBatch> = (0..5).map(|owner| batch(&of(owner))).collect();
+            let wanted: Vec<i64> = (0..owners.len() as i64).collect();
+            let order = Order::find(batches.clone()).unwrap();
+            let found: Vec<i64> = (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect();
+            prop_assert_eq!(&found, &wanted);
+            let mut windows = Windows::new(7, std::env::temp_dir());
+            batches.into_iter().for_each(|batch| windows.add(batch).unwrap());
+            let found: Vec<i64> = windows
+                .finish()
+                .map(Result::unwrap)
+                .flat_map(|order| (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect::<Vec<_>>())
+                .collect();
+            prop_assert_eq!(&found, &wanted);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The version record: what a commit says of each version it makes.
+//!
+//! The records stand in the `commitInfo` of the Delta commit, under [`COMMIT_KEY`], so that the log alone tells
+//! everything and any index of them can be built anew.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::keys::ColumnsKeys;
+use crate::error::{Error, Result};
+
+/// The key of `commitInfo` that holds a [`CommitRecord`].
+pub const COMMIT_KEY: &str = "pandasDb";
+/// The form of the records as written now. Readers refuse a newer one.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// What a commit adds to the dataset's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitRecord {
+    /// The form of this record.
+    pub format_version: u32,
+    /// Unique to the attempt, by which its author knows its own commit again after an unknown outcome.
+    pub commit_id: String,
+    /// The versions made, in order.
+    pub versions: Vec<VersionRecord>,
+}
+
+/// One version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionRecord {
+    /// Its number, from 1 per dataset, in commit order.
+    pub version: i64,
+    /// What its rows carry in the hidden column `__pdb_load`.
+    pub load_id: i64,
+    /// The caller's own name for it, or `default`.
+    pub external_key: String,
+    /// When it was committed; strictly increasing within a dataset.
+    pub created_at: DateTime<Utc>,
+    /// The user who loaded it.
+    pub created_by: String,
+    /// Rows.
+    pub rows: i64,
+    /// Arrow bytes as received.
+    pub bytes: i64,
+    /// Chunks it was stored in.
+    pub chunks: i64,
+    /// Whether it replaced the earlier versions of its key.
+    pub keep_last: bool,
+    /// The keys that the load itself gave.
+    #[serde(default)]
+    pub columns_keys: ColumnsKeys,
+    /// The caller's token for doing this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Digest of schema and rows.
+    pub digest: String,
+    /// The logical schema with all metadata: an Arrow IPC stream without batches, in base64.
+    pub schema: String,
+    /// The dictionaries of its columns, where it has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub categories: Option<StoredCategories>,
+    /// Earlier versions that this one made no longer live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<i64>,
+}
+
+/// Where the dictionaries of a load are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredCategories {
+    /// Here, as an Arrow IPC stream in base64.
+    Inline(String),
+    /// In an Arrow IPC file at this path below the dataset's root.
+    File(String),
+}
+
+impl VersionRecord {
+    /// The logical schema.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the record is damaged.
+    pub fn decode_schema(&self) -> Result<SchemaRef> {
+        let damaged = || Error::corrupt(format!("the schema of version {} is damaged", self.version));
+        let bytes = STANDARD.decode(&self.schema).map_err(|error| damaged().because(error))?;
+        let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| damaged().because(error))?;
+        Ok(reader.schema())
+    }
+}
+
+/// A schema as an Arrow IPC stream without batches.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when the schema cannot be written.
+pub(super) fn encode_schema(schema: &Schema) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    StreamWriter::try_new(&mut bytes, schema)
+        .and_then(|mut writer| writer.finish())
+        .map_err(|error| Error::invalid(format!("the schema cannot be kept: {error}")))?;
+    Ok(bytes)
+}
+
+/// Bytes as a record holds them.
+pub(super) fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// A single batch as an Arrow IPC stream.
+pub(super) fn encode_batch(batch: &RecordBatch) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut write = || {
+        let mut writer = StreamWriter::try_new(&mut bytes, &batch.schema())?;
+        writer.write(batch)?;
+        writer.finish()
+    };
+    write().map_err(|error| Error::internal("the categories of a load could not be written").because(error))?;
+    Ok(bytes)
+}
+
+/// Reads what [`encode_batch`] wrote.
+pub(super) fn decode_batch(bytes: Vec<u8>) -> Result<RecordBatch> {
+    let read = || StreamReader::try_new(Cursor::new(bytes), None)?.next().transpose();
+    let damaged = || Error::corrupt("the categories of a load are damaged");
+    read().map_err(|error| damaged().because(error))?.ok_or_else(damaged)
+}
+
+/// Reads what [`encode_batch`] wrote, from base64.
+pub(super) fn decode_inline_batch(text: &str) -> Result<RecordBatch> {
+    let bytes = STANDARD.decode(text);
+    decode_batch(bytes.map_err(|error| Error::corrupt("the categories of a load are damaged").because(error))?)
+}
+
+/// An empty batch of a schema, to answer with when there are no rows.
+pub(super) fn empty_batch(schema: &SchemaRef) -> RecordBatch {
+    RecordBatch::new_empty(Arc::clone(schema))
+}

@@ -1,0 +1,225 @@
+//! The version store in one SQLite file, for one machine.
+//!
+//! Several processes may share it: SQLite locks the file, in write-ahead mode with full syncing, so that what is
+//! committed survives the loss of power. redb and sled were looked at: both give the file to one process alone.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{DatasetRecord, Head, MAX_PAGE, VersionStore};
+use crate::error::{Error, Result};
+use crate::names::{DatasetName, TenantId};
+
+/// How long a call waits for another process to finish writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The form of the file as written now; a newer one is refused.
+const FORMAT_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+create table if not exists dataset (
+    table_id text primary key,
+    tenant text not null,
+    name text not null,
+    log_version integer,
+    version integer not null default 0,
+    live_versions integer not null default 0,
+    rows integer not null default 0,
+    bytes integer not null default 0,
+    updated_at_micros integer,
+    unique (tenant, name)
+) strict;
+";
+const COLUMNS: &str = "tenant, name, table_id, log_version, version, live_versions, rows, bytes, updated_at_micros";
+
+/// See the module's comment.
+#[derive(Debug, Clone)]
+pub struct EmbeddedVersionStore {
+    connection: Arc<Mutex<Connection>>,
+}
+
+fn away(error: rusqlite::Error) -> Error {
+    Error::unavailable("the version store did not answer as it should; retry later").because(error)
+}
+
+impl EmbeddedVersionStore {
+    /// Opens the file, making it when it is not there.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when it cannot be opened, and
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when a newer pandas-db wrote it.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unusable = |error: rusqlite::Error| {
+            Error::unavailable(format!("the version file {} cannot be opened: {error}", path.display()))
+        };
+        let connection = Connection::open(path).map_err(unusable)?;
+        prepare(&connection).map_err(unusable)?;
+        let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(unusable)?;
+        if format > FORMAT_VERSION {
+            return Err(Error::corrupt(format!(
+                "the version file {} has the format {format}, and this program reads up to {FORMAT_VERSION}; use a \
+                 newer pandas-db",
+                path.display()
+            )));
+        }
+        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let connection = Arc::clone(&self.connection);
+        let done = tokio::task::spawn_blocking(move || work(&lock(&connection))).await;
+        done.map_err(|error| Error::internal("a call to the version store broke off").because(error))?.map_err(away)
+    }
+}
+
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.execute_batch(SCHEMA)?;
+    let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
+    if format == 0 { connection.pragma_update(None, "user_version", FORMAT_VERSION) } else { Ok(()) }
+}
+
+/// SQLite rolls back what a panicking caller left, so a poisoned lock is as good as any.
+fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A row as stored, before its names are checked.
+type RawRecord = (String, String, String, Head);
+
+fn read(row: &Row<'_>) -> rusqlite::Result<RawRecord> {
+    let micros: Option<i64> = row.get(8)?;
+    let head = Head {
+        log_version: row.get(3)?,
+        version: row.get(4)?,
+        live_versions: row.get(5)?,
+        rows: row.get(6)?,
+        bytes: row.get(7)?,
+        updated_at: micros.and_then(DateTime::from_timestamp_micros),
+    };
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, head))
+}
+
+fn checked(tenant: &TenantId, (_, name, table_id, head): RawRecord) -> Result<DatasetRecord> {
+    let name = DatasetName::parse(&name).map_err(|error| {
+        Error::corrupt("the version store holds a name that no dataset can have").because(error)
+    })?;
+    Ok(DatasetRecord { tenant: tenant.clone(), name, table_id, head })
+}
+
+#[async_trait]
+impl VersionStore for EmbeddedVersionStore {
+    async fn find(&self, tenant: &TenantId, name: &DatasetName) -> Result<Option<DatasetRecord>> {
+        let (tenant_text, name_text) = (tenant.as_str().to_string(), name.as_str().to_string());
+        let sql = format!("select {COLUMNS} from dataset where tenant = ? and name = ?");
+        let found = self.run(move |c| c.query_row(&sql, params![tenant_text, name_text], read).optional()).await?;
+        found.map(|raw| checked(tenant, raw)).transpose()
+    }
+
+    async fn create(&self, tenant: &TenantId, name: &DatasetName, table_id: &str) -> Result<DatasetRecord> {
+        let (tenant_text, name_text) = (tenant.as_str().to_string(), name.as_str().to_string());
+        let id = table_id.to_string();
+        let raw = self
+            .run(move |connection| {
+                let insert = "insert into dataset (table_id, tenant, name) values (?, ?, ?) on conflict do nothing";
+                connection.execute(insert, params![id, tenant_text, name_text])?;
+                let sql = format!("select {COLUMNS} from dataset where tenant = ? and name = ?");
+                connection.query_row(&sql, params![tenant_text, name_text], read)
+            })
+            .await?;
+        checked(tenant, raw)
+    }
+
+    async fn advance(&self, table_id: &str, head: Head) -> Result<()> {
+        let id = table_id.to_string();
+        self.run(move |connection| {
+            let sql = "update dataset set log_version = ?1, version = ?2, live_versions = ?3, rows = ?4, bytes = ?5, \
+                       updated_at_micros = ?6 where table_id = ?7 and coalesce(log_version, -1) < ?1";
+            let micros = head.updated_at.map(|instant| instant.timestamp_micros());
+            connection.execute(
+                sql,
+                params![head.log_version, head.version, head.live_versions, head.rows, head.bytes, micros, id],
+            )
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn list(&self, tenant: &TenantId, prefix: &str, after: Option<&DatasetName>) -> Result<Vec<DatasetRecord>> {
+        let (tenant_text, prefix) = (tenant.as_str().to_string(), prefix.to_string());
+        let after = after.map_or(String::new(), |name| name.as_str().to_string());
+        let raw = self
+            .run(move |connection| {
+                // substr, since the prefix of LIKE and GLOB would need escaping.
+                let sql = format!(
+                    "select {COLUMNS} from dataset where tenant = ?1 and substr(name, 1, length(?2)) = ?2 \
+                     and name > ?3 order by name limit {MAX_PAGE}"
+                );
+                let mut statement = connection.prepare_cached(&sql)?;
+                let rows = statement.query_map(params![tenant_text, prefix, after], read)?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        raw.into_iter().map(|raw| checked(tenant, raw)).collect()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.run(|connection| connection.query_row("select 1", [], |_| Ok(()))).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DatasetName {
+        DatasetName::parse(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn two_processes_agree_on_the_first_creator() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("versions.db");
+        let (one, two) = (EmbeddedVersionStore::open(&path).unwrap(), EmbeddedVersionStore::open(&path).unwrap());
+        let tenant = TenantId::default_tenant();
+        let first = one.create(&tenant, &name("a/b"), "t1").await.unwrap();
+        let second = two.create(&tenant, &name("a/b"), "t2").await.unwrap();
+        assert_eq!((first.table_id.as_str(), second.table_id.as_str()), ("t1", "t1"));
+        assert_eq!(two.find(&tenant, &name("a")).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn heads_only_move_forward() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
+        let tenant = TenantId::default_tenant();
+        store.create(&tenant, &name("a"), "t").await.unwrap();
+        for (log_version, rows) in [(0, 1), (2, 3), (1, 2)] {
+            store.advance("t", Head { log_version: Some(log_version), rows, ..Head::default() }).await.unwrap();
+        }
+        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().head.rows, 3);
+    }
+
+    #[tokio::test]
+    async fn listing_pages_by_name_within_a_prefix() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
+        let tenant = TenantId::default_tenant();
+        for (i, dataset) in ["b/1", "a_x", "a-x", "b", "b/2"].iter().enumerate() {
+            store.create(&tenant, &name(dataset), &format!("t{i}")).await.unwrap();
+        }
+        let names = |page: Vec<DatasetRecord>| page.into_iter().map(|r| r.name.as_str().to_string()).collect::<Vec<_>>();
+        assert_eq!(names(store.list(&tenant, "b", None).await.unwrap()), ["b", "b/1", "b/2"]);
+        assert_eq!(names(store.list(&tenant, "b", Some(&name("b"))).await.unwrap()), ["b/1", "b/2"]);
+        assert_eq!(names(store.list(&tenant, "a_", None).await.unwrap()), ["a_x"]);
+    }
+}

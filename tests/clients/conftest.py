@@ -1,0 +1,203 @@
+"""Fixtures: a running server, servers of a test's own, a client, and dataset names that no other test uses."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.flight as flight
+import pytest
+
+READY = re.compile(r"pandas-db ready flight=(grpc://\S+?:\d+)(?: http=(http://\S+?:\d+))?\n")
+PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
+
+_running: list[Server] = []
+
+
+def binary() -> str:
+    """Return the path of the program under test."""
+    path = os.environ.get("PANDAS_DB_BIN")
+    if not path:
+        pytest.exit("set PANDAS_DB_BIN to the pandas-db binary to test", returncode=4)
+    return str(Path(path).resolve())
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Return the environment without settings of pandas-db, and with the extra ones."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PANDAS_DB_")} | extra
+
+
+class Server:
+    """A running ``pandas-db serve``.
+
+    Parameters
+    ----------
+    arguments : list of str
+        The command line after the program's name.
+    storage : Path
+        Where it keeps its data.
+    log : Path
+        Where its stderr goes.
+    env : dict of str to str, optional
+        Extra environment variables.
+    cwd : Path, optional
+        The working directory.
+
+    Attributes
+    ----------
+    flight, http : str
+        The addresses that the ready line told; ``http`` is None when it is off.
+    pid : int
+    """
+
+    def __init__(
+        self, arguments: list[str], storage: Path, log: Path, env: dict | None = None, cwd: Path | None = None
+    ):
+        self.storage, self.log = storage, log
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [binary(), *arguments],
+                bufsize=0,  # So that communicate() sees whatever follows the ready line.
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=clean_environment(**(env or {})),
+                cwd=cwd,
+            )
+        self.pid = self.process.pid
+        _running.append(self)
+        if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
+            self.kill()
+            pytest.fail(f"no ready line; stderr:\n{self.errors()}")
+        self.ready = self.process.stdout.readline().decode()
+        match = READY.fullmatch(self.ready)
+        if not match:
+            self.kill()
+            pytest.fail(f"{self.ready!r} is not a ready line; stderr:\n{self.errors()}")
+        self.flight, self.http = match.groups()
+
+    def connect(self) -> flight.FlightClient:
+        """Open a client of this server."""
+        return flight.connect(self.flight)
+
+    def errors(self) -> str:
+        """Return what the server wrote to stderr."""
+        return self.log.read_text(errors="replace")
+
+    def peak_bytes(self) -> int:
+        """Return the peak resident memory of the process."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+
+    def fetch(self, path: str) -> tuple[int, str]:
+        """Return the status and the body of an HTTP GET."""
+        try:
+            with urllib.request.urlopen(self.http + path, timeout=PATIENCE) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def signal(self, which: int) -> None:
+        """Send the process a signal."""
+        self.process.send_signal(which)
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and what was printed to stdout after the ready line."""
+        rest, _ = self.process.communicate(timeout=PATIENCE)
+        self._forget()
+        return self.process.returncode, rest.decode()
+
+    def stop(self) -> int:
+        """End the server as an operator does, and return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()[0]
+
+    def kill(self) -> None:
+        """End the server as a crash does."""
+        self.process.kill()
+        self.process.wait(timeout=PATIENCE)
+        self.process.stdout.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self in _running:
+            _running.remove(self)
+
+
+def flags(**settings: object) -> list[str]:
+    """Spell settings as flags: ``chunk_rows=10`` is ``--chunk-rows 10``, True a bare flag, None nothing."""
+    words = []
+    for key, value in settings.items():
+        if value is not None and value is not False:
+            words.append("--" + key.replace("_", "-"))
+            words += [] if value is True else [str(value)]
+    return words
+
+
+def serve(home: Path) -> Iterator[Server]:
+    """Start a server with default settings, and end it as an operator does; the body of a fixture."""
+    arguments = ["serve", *flags(listen="127.0.0.1:0", http="127.0.0.1:0", storage=home / "data")]
+    started = Server(arguments, home / "data", home / "stderr.log")
+    yield started
+    if started in _running:
+        assert started.stop() == 0, started.errors()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that do not need their own."""
+    yield from serve(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """A function that starts servers, whose keyword arguments are flags; all are ended with the test.
+
+    ``storage`` defaults to one folder of the test, so that a second call starts a server on what the first left.
+    ``env`` and ``cwd`` are those of the process.
+    """
+    started: list[Server] = []
+
+    def start(*, env: dict | None = None, cwd: Path | None = None, storage: Path | None = None, **settings) -> Server:
+        storage = storage or tmp_path / "data"
+        settings = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", **settings, "storage": storage}
+        log = tmp_path / f"stderr-{len(started)}.log"
+        started.append(Server(["serve", *flags(**settings)], storage, log, env, cwd))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each in _running:
+            each.kill()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[flight.FlightClient]:
+    """A client of the shared server."""
+    with server.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A dataset name of this test alone."""
+    words = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name).strip("_")[:100]
+    return f"{request.node.module.__name__}/{words}-{zlib.crc32(request.node.name.encode()):08x}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the end of each running server's stderr with a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for each in _running:
+            report.sections.append((f"stderr of {each.log}", each.errors()[-4_000:]))
