@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn names_of_every_depth_and_script() {
-        for name in ["single_name", "project/dataset", "a/b/c", "été 2024/売上-1.v2", "नमस्ते", "a..b"] {
+        for name in ["single_name", "project/dataset", "a/b/c", "été 2024/売上-1.v2", "नमस्ते", "a..b"]
+        {
             assert_eq!(DatasetName::parse(name).unwrap().as_str(), name.nfc().collect::<String>());
         }
     }
@@ -208,8 +209,33 @@ mod tests {
         let long = "x".repeat(129);
         let whole = vec!["x".repeat(100); 6].join("/");
         for name in [
-            "", "/", "a//b", "/a", "a/", ".a", "a.", " a", "a ", "..", "a/../b", "a\\b", "a\0b", "a\nb", "a%2e", "a@b", "a$b",
-            "a:b", "public", "public/a", "information_schema", "information_schema/x", &long, &whole, "\u{202e}a", "a=b", "½",
+            "",
+            "/",
+            "a//b",
+            "/a",
+            "a/",
+            ".a",
+            "a.",
+            " a",
+            "a ",
+            "..",
+            "a/../b",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "a%2e",
+            "a@b",
+            "a$b",
+            "a:b",
+            "public",
+            "public/a",
+            "information_schema",
+            "information_schema/x",
+            &long,
+            &whole,
+            "\u{202e}a",
+            "a=b",
+            "½",
         ] {
             assert!(DatasetName::parse(name).is_err(), "{name:?}");
         }
@@ -222,7 +248,8 @@ mod tests {
 
     #[test]
     fn sql_names() {
-        for (name, schema, table) in [("x", "public", "x"), ("my-project/d", "my-project", "d"), ("a/b/c", "a/b", "c")] {
+        for (name, schema, table) in [("x", "public", "x"), ("my-project/d", "my-project", "d"), ("a/b/c", "a/b", "c")]
+        {
             let name = DatasetName::parse(name).unwrap();
             assert_eq!(name.to_sql(), (schema, table));
             assert_eq!(DatasetName::from_sql(schema, table).unwrap(), name);

@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 
 use super::connect::{self, ServerOptions};
 use super::input::Source;
-use crate::wire::{self, Encoder};
 use super::{blocking, output, progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::proto::{LoadDataframe, LoadResult};
+use crate::wire::{self, Encoder};
 
 /// How often a load is tried in all.
 const MAX_TRIES: u32 = 5;

@@ -20,7 +20,7 @@ pub struct SqlArgs {
     /// The statement
     #[arg(value_name = "QUERY")]
     pub query: String,
-    /// How to write the rows (default: the extension of -o; else a table on a terminal, csv in a pipe)
+    /// How to write the rows (default: the extension of -o, else a table)
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<SqlFormat>,
     /// Write here instead of stdout
@@ -56,7 +56,7 @@ pub(super) async fn run(args: SqlArgs) -> Result<()> {
 
 fn chosen(format: Option<SqlFormat>, file: Option<&Path>, on_terminal: bool) -> Result<Format> {
     match (format, file) {
-        (None, None) => Ok(Format::of_stdout(on_terminal)),
+        (None, None) => Ok(Format::Table),
         (None, Some(path)) => Format::of_result_file(path),
         (Some(SqlFormat::Table), Some(_)) => {
             Err(Error::invalid("a table shows the first rows only; choose csv, json or parquet for a file"))
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn the_format_follows_flag_file_and_terminal() {
         assert_eq!(chosen(None, None, true).unwrap(), Format::Table);
-        assert_eq!(chosen(None, None, false).unwrap(), Format::Csv);
+        assert_eq!(chosen(None, None, false).unwrap(), Format::Table);
         assert_eq!(chosen(None, Some(Path::new("x.json")), true).unwrap(), Format::Json);
         assert_eq!(chosen(Some(SqlFormat::Csv), Some(Path::new("x.json")), true).unwrap(), Format::Csv);
         assert_eq!(chosen(Some(SqlFormat::Parquet), None, false).unwrap(), Format::Parquet);

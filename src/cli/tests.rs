@@ -20,10 +20,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::wire::{self, Encoder};
 use super::*;
 use crate::error::Kind;
 use crate::proto::{GetDataframe, LoadDataframe};
+use crate::wire::{self, Encoder};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 

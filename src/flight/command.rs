@@ -129,7 +129,8 @@ pub(super) fn selection(command: &GetDataframe) -> Result<Selection> {
 fn parse_instant(text: &str) -> Result<DateTime<Utc>> {
     arrow::compute::kernels::cast_utils::string_to_datetime(&Utc, text).map_err(|error| {
         let shown = shorten(text);
-        Error::invalid(format!("as_of: '{shown}' is not an ISO 8601 instant such as 2024-06-01T00:00:00Z")).because(error)
+        Error::invalid(format!("as_of: '{shown}' is not an ISO 8601 instant such as 2024-06-01T00:00:00Z"))
+            .because(error)
     })
 }
 
@@ -137,7 +138,6 @@ fn parse_instant(text: &str) -> Result<DateTime<Utc>> {
 pub(super) fn statement_ticket(signed: String) -> Bytes {
     TicketStatementQuery { statement_handle: signed.into() }.as_any().encode_to_vec().into()
 }
-
 
 #[cfg(test)]
 mod tests {

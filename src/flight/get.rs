@@ -65,12 +65,27 @@ impl PlannedRead {
         }
     }
 
-    fn run(self, engine: &Engine) -> Result<ResultStream> {
+    /// Runs the read; its batches become messages on the threads that computed them.
+    fn run(self, engine: &Engine, mut encoder: Encoder) -> Result<ResultStream<Encoded>> {
+        let encode = move |batch: RecordBatch| {
+            let mut messages = Vec::new();
+            for slice in slices(&batch) {
+                let encoded = encoder.slice(&slice);
+                messages.extend(encoded.map_err(|error| Error::internal("a result cannot be encoded").because(error))?);
+            }
+            Ok(Encoded { rows: batch.num_rows() as u64, messages })
+        };
         match self {
-            Self::Frame(read) => Ok(engine.run_read(*read)),
-            Self::Sql(query) => engine.run(query),
+            Self::Frame(read) => Ok(engine.run_read(*read, encode)),
+            Self::Sql(query) => engine.run(query, encode),
         }
     }
+}
+
+/// A batch as it is sent.
+struct Encoded {
+    rows: u64,
+    messages: Vec<FlightData>,
 }
 
 /// What a planned read will give, and the ticket to fetch it with.
@@ -138,17 +153,16 @@ pub(super) fn messages(
     let first = encoder.schema(&schema, FlightDescriptor::default());
     // Only the first message of an upload has a descriptor.
     let first = FlightData { flight_descriptor: None, ..first };
-    let batches = read.run(engine)?;
+    let batches = read.run(engine, encoder)?;
     let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
     let span = call.span().clone();
-    tokio::spawn(async move { send_all(batches, encoder, sender, call, metrics).await }.instrument(span));
+    tokio::spawn(async move { send_all(batches, sender, call, metrics).await }.instrument(span));
     Ok(stream::once(std::future::ready(Ok(first))).chain(ReceiverStream::new(receiver)).boxed())
 }
 
-/// Encodes batches and hands their messages over, until the end or until nobody takes them any more.
+/// Hands messages over, until the end or until nobody takes them any more.
 async fn send_all(
-    mut batches: ResultStream,
-    mut encoder: Encoder,
+    mut batches: ResultStream<Encoded>,
     sender: mpsc::Sender<Result<FlightData, Status>>,
     call: Call,
     metrics: Metrics,
@@ -159,42 +173,20 @@ async fn send_all(
             // Dropping the batches ends the work behind them; dropping the call notes that the caller went away.
             () = sender.closed() => return,
         };
-        let encoded = match batch {
+        match batch {
             None => return call.finish(Ok(())),
-            Some(Ok(batch)) => {
-                metrics.rows_sent.inc_by(batch.num_rows() as u64);
-                encode(encoder, batch).await
-            }
-            Some(Err(error)) => Err(error),
-        };
-        match encoded {
-            Ok((returned, messages)) => {
-                encoder = returned;
+            Some(Ok(Encoded { rows, messages })) => {
+                metrics.rows_sent.inc_by(rows);
                 for message in messages {
                     if sender.send(Ok(message)).await.is_err() {
                         return;
                     }
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let _ = sender.send(Err(to_status(&error))).await;
                 return call.finish(Err(&error));
             }
         }
     }
-}
-
-/// Copying a batch into messages takes milliseconds, too long for a thread of the network.
-async fn encode(mut encoder: Encoder, batch: RecordBatch) -> Result<(Encoder, Vec<FlightData>)> {
-    let work = move || {
-        let mut messages = Vec::new();
-        for slice in slices(&batch) {
-            messages.extend(encoder.slice(&slice)?);
-        }
-        Ok((encoder, messages))
-    };
-    let done: Result<_, arrow::error::ArrowError> = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::internal("encoding a result broke off").because(error))?;
-    done.map_err(|error| Error::internal("a result cannot be encoded").because(error))
 }

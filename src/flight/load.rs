@@ -128,7 +128,9 @@ async fn receive(
         match decoded.map_err(decode_error)?.payload {
             DecodedPayload::None => {}
             DecodedPayload::Schema(_) if has_schema => {
-                return Err(Error::invalid("the schema changed within the upload; send one schema, or several uploads"));
+                return Err(Error::invalid(
+                    "the schema changed within the upload; send one schema, or several uploads",
+                ));
             }
             DecodedPayload::Schema(schema) => {
                 has_schema = true;
@@ -157,6 +159,9 @@ fn decode_error(error: FlightError) -> Error {
             Ok(own) => *own,
             Err(other) => Error::invalid("the upload cannot be read").because(other),
         },
+        FlightError::ProtocolError(message) if message.contains("prior to Schema") => {
+            Error::invalid("the upload sends rows before its schema; send the schema first")
+        }
         FlightError::ProtocolError(message) | FlightError::DecodeError(message) => {
             Error::invalid(format!("a message of the upload is damaged: {message}"))
         }

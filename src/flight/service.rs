@@ -75,11 +75,11 @@ impl Service {
         let first = messages.message().await.map_err(from_status)?;
         let first = first.ok_or_else(|| Error::invalid("the upload is empty; send a descriptor and a schema"))?;
         let descriptor = first.flight_descriptor.as_ref();
-        let descriptor = descriptor.ok_or_else(|| Error::invalid("the first message of an upload must have a descriptor"))?;
+        let descriptor =
+            descriptor.ok_or_else(|| Error::invalid("the first message of an upload must have a descriptor"))?;
         Ok((Upload::new(&read_load(descriptor)?, caller)?, first))
     }
 }
-
 
 #[tonic::async_trait]
 impl FlightService for Service {
@@ -198,7 +198,8 @@ impl FlightService for Service {
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
         let (call, _) = self.begin("do_action")?;
         let name = shorten(&request.get_ref().r#type);
-        let refused = async { Err(Error::unimplemented(format!("the action '{name}' is not available in this version"))) };
+        let refused =
+            async { Err(Error::unimplemented(format!("the action '{name}' is not available in this version"))) };
         self.answer(call, refused).await
     }
 

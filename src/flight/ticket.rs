@@ -101,7 +101,9 @@ impl TicketKey {
     /// for this caller, or too old.
     pub(super) fn verify(&self, caller: &Principal, ticket: &str) -> Result<Grant> {
         let refused = || {
-            Error::invalid("the ticket is not one of this server's for this caller, or has expired; call GetFlightInfo again")
+            Error::invalid(
+                "the ticket is not one of this server's for this caller, or has expired; call GetFlightInfo again",
+            )
         };
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);

@@ -24,7 +24,8 @@ pub trait Packed: Message + Default {
 
     /// The encoded `google.protobuf.Any` that holds this message.
     fn pack(&self) -> Bytes {
-        let any = prost_types::Any { type_url: format!("{TYPE_URL_PREFIX}{}", Self::NAME), value: self.encode_to_vec() };
+        let any =
+            prost_types::Any { type_url: format!("{TYPE_URL_PREFIX}{}", Self::NAME), value: self.encode_to_vec() };
         any.encode_to_vec().into()
     }
 }

@@ -104,7 +104,9 @@ impl SchemaProvider for TenantSchema {
         // What cannot be a dataset's name is no dataset.
         let Ok(dataset) = DatasetName::from_sql(&self.schema, name) else { return Ok(None) };
         match self.datasets.open(&self.tenant, &dataset).await {
-            Ok((dataset, snapshot)) => Ok(Some(Arc::new(DatasetTable::new(dataset, snapshot, Arc::clone(&self.tally))))),
+            Ok((dataset, snapshot)) => {
+                Ok(Some(Arc::new(DatasetTable::new(dataset, snapshot, Arc::clone(&self.tally)))))
+            }
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(through_engine(error)),
         }

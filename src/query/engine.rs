@@ -10,9 +10,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanVisitor, accept, execute_stream};
 use datafusion::prelude::SessionContext;
-use datafusion::logical_expr::LogicalPlan;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
@@ -48,10 +48,10 @@ pub struct Engine {
     metrics: Metrics,
 }
 
-/// A result, batch by batch. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
+/// A result, item by item. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
 /// ends the work behind it.
-pub struct ResultStream {
-    batches: BoxStream<'static, Result<RecordBatch>>,
+pub struct ResultStream<T> {
+    items: BoxStream<'static, Result<T>>,
     deadline: Pin<Box<Sleep>>,
     timeout: Duration,
     ended: bool,
@@ -114,7 +114,13 @@ impl Engine {
     ///
     /// # Errors
     /// When the plan cannot be started; errors of its run come through the stream.
-    pub fn run(&self, query: PlannedQuery) -> Result<ResultStream> {
+    ///
+    /// `finish` makes of each batch what is handed over, on the threads that computed it.
+    pub fn run<T: Send + 'static>(
+        &self,
+        query: PlannedQuery,
+        mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> Result<ResultStream<T>> {
         let PlannedQuery { schema, plan, session, started, analyzed, tally } = query;
         let batches = execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?;
         let summary = {
@@ -126,7 +132,7 @@ impl Engine {
         let counted = CountOnDrop { plan, tally, metrics: self.metrics.clone() };
         let batches = batches.map(move |batch| {
             let _counted_until_the_end = &counted;
-            batch
+            finish(batch?)
         });
         Ok(self.bounded(self.cpu.forward(batches).boxed(), started))
     }
@@ -156,15 +162,20 @@ impl Engine {
         FrameRead::plan(dataset, snapshot, selection, filter, spill, self.metrics.clone())
     }
 
-    /// Runs the read of a whole frame.
-    pub fn run_read(&self, read: FrameRead) -> ResultStream {
-        self.bounded(self.cpu.forward(read.stream()).boxed(), Instant::now())
+    /// Runs the read of a whole frame; `finish` as in [`Engine::run`].
+    pub fn run_read<T: Send + 'static>(
+        &self,
+        read: FrameRead,
+        mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> ResultStream<T> {
+        let items = read.stream().map(move |batch| finish(batch?));
+        self.bounded(self.cpu.forward(items).boxed(), Instant::now())
     }
 
-    fn bounded(&self, batches: BoxStream<'static, Result<RecordBatch>>, started: Instant) -> ResultStream {
+    fn bounded<T>(&self, items: BoxStream<'static, Result<T>>, started: Instant) -> ResultStream<T> {
         let timeout = self.settings.timeout;
         let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
-        ResultStream { batches, deadline, timeout, ended: false }
+        ResultStream { items, deadline, timeout, ended: false }
     }
 }
 
@@ -172,8 +183,8 @@ fn timed_out(timeout: Duration) -> Error {
     Error::timeout(format!("it took longer than --query-timeout ({} s); ask for less", timeout.as_secs_f64()))
 }
 
-impl Stream for ResultStream {
-    type Item = Result<RecordBatch>;
+impl<T: Send + 'static> Stream for ResultStream<T> {
+    type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.ended {
@@ -181,13 +192,12 @@ impl Stream for ResultStream {
         }
         if self.deadline.as_mut().poll(context).is_ready() {
             self.ended = true;
-            self.batches = futures::stream::empty().boxed();
+            self.items = stream::empty().boxed();
             return Poll::Ready(Some(Err(timed_out(self.timeout))));
         }
-        self.batches.poll_next_unpin(context)
+        self.items.poll_next_unpin(context)
     }
 }
-
 
 /// Adds what a plan read to the server's counters, however its run ends.
 struct CountOnDrop {
@@ -212,10 +222,8 @@ fn scan_summary(totals: &ScanTotals, schema: &SchemaRef) -> Result<RecordBatch> 
         "chunks considered={}, chunks pruned={}, bytes read={}",
         totals.considered, totals.pruned, totals.bytes
     );
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(StringArray::from(vec!["Chunks of all scans"])),
-        Arc::new(StringArray::from(vec![text])),
-    ];
+    let columns: Vec<ArrayRef> =
+        vec![Arc::new(StringArray::from(vec!["Chunks of all scans"])), Arc::new(StringArray::from(vec![text]))];
     RecordBatch::try_new(Arc::clone(schema), columns)
         .map_err(|error| Error::internal("the summary of the plan cannot be made").because(error))
 }

@@ -25,10 +25,12 @@ pub(super) fn query_error(error: DataFusionError) -> Error {
         )),
         DataFusionError::Plan(message) => Error::invalid(message.clone()),
         DataFusionError::NotImplemented(message) => Error::unimplemented(message.clone()),
-        DataFusionError::ResourcesExhausted(message) => Error::exhausted(format!(
-            "the query needs more memory than --memory-limit allows; narrow it: {message}"
-        )),
-        DataFusionError::Execution(message) | DataFusionError::Configuration(message) => Error::invalid(message.clone()),
+        DataFusionError::ResourcesExhausted(message) => {
+            Error::exhausted(format!("the query needs more memory than --memory-limit allows; narrow it: {message}"))
+        }
+        DataFusionError::Execution(message) | DataFusionError::Configuration(message) => {
+            Error::invalid(message.clone())
+        }
         DataFusionError::ArrowError(arrow, _) => Error::invalid(arrow.to_string()),
         DataFusionError::ParquetError(_) => Error::corrupt("a chunk is damaged"),
         DataFusionError::ObjectStore(_) => Error::unavailable("a chunk could not be read; retry later"),

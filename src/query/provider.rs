@@ -19,7 +19,9 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
-use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, CastExpr, Column as PhysicalColumn, IsNullExpr, Literal};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column as PhysicalColumn, IsNullExpr, Literal,
+};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -155,9 +157,8 @@ fn file_predicate(
     filters: &[Expr],
 ) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
     let column = |name: &str| snapshot.columns.find(name);
-    let usable = |filter: &&Expr| {
-        filter.column_refs().iter().all(|c| column(&c.name).is_some_and(|column| !column.remainder))
-    };
+    let usable =
+        |filter: &&Expr| filter.column_refs().iter().all(|c| column(&c.name).is_some_and(|column| !column.remainder));
     let renamed = filters.iter().filter(usable).cloned().map(|filter| {
         let rename = |expr| match expr {
             Expr::Column(named) => {
@@ -211,7 +212,8 @@ impl TableProvider for DatasetTable {
         let columns = self.projected(projection);
         let chunks: Vec<Arc<Chunk>> = self.snapshot.live_chunks().cloned().collect();
         let keep = keep_chunks(&self.snapshot, &chunks, filters).map_err(through_engine)?;
-        let kept: Vec<&Arc<Chunk>> = chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk).collect();
+        let kept: Vec<&Arc<Chunk>> =
+            chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk).collect();
         self.tally.considered.fetch_add(chunks.len() as u64, Ordering::Relaxed);
         self.tally.pruned.fetch_add((chunks.len() - kept.len()) as u64, Ordering::Relaxed);
         if kept.is_empty() {

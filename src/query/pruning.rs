@@ -136,9 +136,9 @@ impl Index<'_> {
             return cast(&micros, &DataType::Timestamp(TimeUnit::Nanosecond, None)).ok();
         }
         let table_column = self.snapshot.columns.find(&column.name)?;
-        let bounds = self.stats(table_column)?.map(|stats| {
-            stats.and_then(|stats| if greatest { stats.max.as_ref() } else { stats.min.as_ref() })
-        });
+        let bounds = self
+            .stats(table_column)?
+            .map(|stats| stats.and_then(|stats| if greatest { stats.max.as_ref() } else { stats.min.as_ref() }));
         bounds_array(table_column, bounds, greatest)
     }
 

@@ -81,9 +81,8 @@ fn put(target: &FsPath, payload: &PutPayload, create: bool) -> Result<PutResult>
     let folder = target.parent().unwrap_or(target);
     create_folders(folder).map_err(generic)?;
     let staged = folder.join(format!(".{}.tmp", crate::clock::new_ulid()));
-    let named = write_staged(&staged, payload).and_then(|()| {
-        if create { std::fs::hard_link(&staged, target) } else { std::fs::rename(&staged, target) }
-    });
+    let named = write_staged(&staged, payload)
+        .and_then(|()| if create { std::fs::hard_link(&staged, target) } else { std::fs::rename(&staged, target) });
     // After a rename there is nothing left to remove; after anything else the staged file has served.
     let _ = std::fs::remove_file(&staged);
     match named {

@@ -16,7 +16,7 @@ pub(super) type GroupKey = u128;
 /// Arrow bytes of a chunk, at which it is cut even if it has few rows.
 const CHUNK_BYTES: usize = 32 << 20;
 /// Arrow bytes that one load keeps in memory before it sets rows aside on disk.
-const BUFFER_BYTES: usize = 128 << 20;
+const BUFFER_BYTES: usize = 256 << 20;
 /// The rows of a batch by partition, in order within each. One stable counting sort and one copy serve all partitions,
 /// however many a batch touches.
 pub(super) fn group(batch: &RecordBatch, packed: &[GroupKey]) -> Result<Vec<(GroupKey, RecordBatch)>> {
@@ -43,6 +43,13 @@ pub(super) fn group(batch: &RecordBatch, packed: &[GroupKey]) -> Result<Vec<(Gro
     if let [key] = found.as_slice() {
         return Ok(vec![(*key, batch.clone())]);
     }
+    if let Some(runs) = contiguous(&groups, found.len()) {
+        return Ok(runs
+            .into_iter()
+            .map(|(group, start, count)| (group, batch.slice(start, count)))
+            .filter_map(|(group, rows)| Some((*found.get(group as usize)?, rows)))
+            .collect());
+    }
     let mut starts: Vec<u32> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
     let spans: Vec<(u32, u32)> = starts.iter().copied().zip(counts).collect();
     let mut order = vec![0u32; packed.len()];
@@ -58,6 +65,22 @@ pub(super) fn group(batch: &RecordBatch, packed: &[GroupKey]) -> Result<Vec<(Gro
         .map_err(|error| Error::internal("a batch could not be split").because(error))?;
     let slice = |(key, (start, count)): (GroupKey, (u32, u32))| (key, sorted.slice(start as usize, count as usize));
     Ok(found.into_iter().zip(spans).map(slice).collect())
+}
+
+/// Group, first row and rows of each group when the rows of every group stand together, as they do in sorted data:
+/// then nothing need be copied.
+fn contiguous(groups: &[u32], count: usize) -> Option<Vec<(u32, usize, usize)>> {
+    let mut runs: Vec<(u32, usize, usize)> = Vec::with_capacity(count);
+    for (row, group) in groups.iter().enumerate() {
+        let full = runs.len() == count;
+        match runs.last_mut() {
+            Some((known, _, rows)) if known == group => *rows += 1,
+            // More runs than groups: some group has rows in two places.
+            _ if full => return None,
+            _ => runs.push((*group, row, 1)),
+        }
+    }
+    Some(runs)
 }
 
 /// The rows of one group.
@@ -144,6 +167,24 @@ impl Buffers {
         Ok(full)
     }
 
+    /// Takes all rows of the groups before `key` that have nothing on disk.
+    pub(super) fn take_before(&mut self, key: GroupKey) -> Result<Vec<(GroupKey, Vec<RecordBatch>)>> {
+        let later = self.partitions.split_off(&key);
+        let earlier = std::mem::replace(&mut self.partitions, later);
+        let mut taken = Vec::with_capacity(earlier.len());
+        for (key, partition) in earlier {
+            if partition.segments.is_empty() {
+                self.bytes_in_memory -= partition.bytes_in_memory;
+                for chunk in self.store.chunks(&partition)? {
+                    taken.push((key, chunk?));
+                }
+            } else {
+                self.partitions.insert(key, partition);
+            }
+        }
+        Ok(taken)
+    }
+
     /// Sets all rows aside on disk when there are too many for the memory.
     pub(super) fn keep_within_memory(&mut self) -> Result<()> {
         if self.bytes_in_memory <= BUFFER_BYTES {
@@ -180,7 +221,10 @@ impl BatchStore {
     }
 
     /// All rows of a partition, cut into chunks.
-    pub(super) fn chunks(&self, partition: &Partition) -> Result<impl Iterator<Item = Result<Vec<RecordBatch>>> + use<>> {
+    pub(super) fn chunks(
+        &self,
+        partition: &Partition,
+    ) -> Result<impl Iterator<Item = Result<Vec<RecordBatch>>> + use<>> {
         Ok(Cutter::new(self.chunk_rows, self.batches(partition)?))
     }
 }

@@ -204,9 +204,8 @@ fn unknown_outcome(cause: Error) -> Error {
 /// Takes out of a group the loads whose idempotency key an earlier one of it has.
 fn take_repeats(group: &mut Vec<Waiting>) -> Vec<Waiting> {
     let mut seen = HashSet::new();
-    let is_repeat = |waiting: &mut Waiting| {
-        waiting.load.record.idempotency_key.clone().is_some_and(|key| !seen.insert(key))
-    };
+    let is_repeat =
+        |waiting: &mut Waiting| waiting.load.record.idempotency_key.clone().is_some_and(|key| !seen.insert(key));
     group.extract_if(.., is_repeat).collect()
 }
 
@@ -289,7 +288,8 @@ impl Draft {
 
     /// Makes `record` the only live version of its key, among those in the log and those of this commit.
     fn replace_earlier(&mut self, snapshot: &Snapshot, record: &mut VersionRecord, now_ms: i64) {
-        let of_key: Vec<_> = snapshot.live_versions().filter(|v| v.record.external_key == record.external_key).collect();
+        let of_key: Vec<_> =
+            snapshot.live_versions().filter(|v| v.record.external_key == record.external_key).collect();
         let loads: HashSet<i64> = of_key.iter().map(|version| version.record.load_id).collect();
         for chunk in snapshot.live_chunks().filter(|chunk| loads.contains(&chunk.load_id)) {
             let already = |action: &Action| matches!(action, Action::Remove(remove) if remove.path == chunk.path);

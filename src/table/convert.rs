@@ -120,9 +120,7 @@ fn store(array: &ArrayRef, physical: &DataType, categories: &mut CategoryBuilder
         (D::FixedSizeList(f, _), D::List(_)) => {
             store(&cast(array, &D::LargeList(Arc::clone(f)))?, physical, categories)
         }
-        (D::Struct(_), D::Boolean) => {
-            Ok(Arc::new(BooleanArray::new(presence(array), array.nulls().cloned())))
-        }
+        (D::Struct(_), D::Boolean) => Ok(Arc::new(BooleanArray::new(presence(array), array.nulls().cloned()))),
         (D::Struct(_), D::Struct(fields)) => store_struct(array.as_struct(), fields, categories),
         (D::Map(..), D::Map(entries, _)) => store_map(array.as_map(), entries, categories),
         _ => cast(array, physical),
@@ -216,7 +214,11 @@ fn decimal_to_text(array: &ArrayRef) -> ArrayRef {
 }
 
 fn padded(digits: &str, scale: i8) -> String {
-    if digits == "0" { digits.to_string() } else { format!("{digits}{}", "0".repeat(usize::from(scale.unsigned_abs()))) }
+    if digits == "0" {
+        digits.to_string()
+    } else {
+        format!("{digits}{}", "0".repeat(usize::from(scale.unsigned_abs())))
+    }
 }
 
 /// Gives a stored column its logical type back. `categories` are the dictionaries kept for it, in depth-first order.
@@ -317,13 +319,7 @@ fn restore_map(
         return Err(ArrowError::CastError("a map without entries".into()));
     };
     let pairs = restore_struct(map.entries(), fields, None, categories)?.as_struct().clone();
-    Ok(Arc::new(MapArray::try_new(
-        Arc::clone(entries),
-        map.offsets().clone(),
-        pairs,
-        map.nulls().cloned(),
-        sorted,
-    )?))
+    Ok(Arc::new(MapArray::try_new(Arc::clone(entries), map.offsets().clone(), pairs, map.nulls().cloned(), sorted)?))
 }
 
 fn restore_interval(array: &StructArray, unit: IntervalUnit) -> ArrayRef {
@@ -339,9 +335,8 @@ fn restore_interval(array: &StructArray, unit: IntervalUnit) -> ArrayRef {
             Arc::new(IntervalMonthDayNanoArray::new(values.into(), nulls))
         }
         (IntervalUnit::DayTime, Some(days), Some(millis), _) => {
-            let values = (0..array.len())
-                .map(|i| IntervalDayTime::new(days.value(i), millis.value(i)))
-                .collect::<Vec<_>>();
+            let values =
+                (0..array.len()).map(|i| IntervalDayTime::new(days.value(i), millis.value(i))).collect::<Vec<_>>();
             Arc::new(IntervalDayTimeArray::new(values.into(), nulls))
         }
         _ => new_null_array(&DataType::Struct(expected), array.len()),

@@ -160,5 +160,7 @@ impl Dataset {
 
 /// The one answer for a dataset that is not there, so that a hidden one cannot be told from it.
 pub fn unknown_dataset(name: &DatasetName) -> Error {
-    Error::not_found(format!("there is no dataset '{name}'; ListFlights, `pandas-db ls` or SHOW TABLES list what there is"))
+    Error::not_found(format!(
+        "there is no dataset '{name}'; ListFlights, `pandas-db ls` or SHOW TABLES list what there is"
+    ))
 }

@@ -72,9 +72,10 @@ impl Log {
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the storage is away.
     pub(super) async fn read(&self, version: i64) -> Result<Option<Vec<Action>>> {
         let number = number(version)?;
-        let bytes = self.store.read_commit_entry(number).await.map_err(|error| {
-            Error::unavailable("the log of the dataset cannot be read; retry later").because(error)
-        })?;
+        let bytes =
+            self.store.read_commit_entry(number).await.map_err(|error| {
+                Error::unavailable("the log of the dataset cannot be read; retry later").because(error)
+            })?;
         let Some(bytes) = bytes else { return Ok(None) };
         get_actions(number, &bytes)
             .map(Some)
@@ -102,9 +103,8 @@ fn number(version: i64) -> Result<u64> {
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when something in it cannot be written as JSON.
 pub(super) fn commit_bytes(actions: Vec<Action>, record: &CommitRecord) -> Result<Bytes> {
-    let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::internal("a commit cannot be written").because(error)
-    };
+    let broken =
+        |error: Box<dyn std::error::Error + Send + Sync>| Error::internal("a commit cannot be written").because(error);
     let record = serde_json::to_value(record).map_err(|error| broken(error.into()))?;
     let info = HashMap::from([
         (COMMIT_KEY.to_string(), record),
@@ -128,7 +128,8 @@ pub(super) fn table_actions(
         Error::internal("the schema of the table cannot be written").because(error)
     };
     let schema = columns.physical_schema();
-    let delta: StructType = schema.as_ref().try_into_kernel().map_err(|error: arrow::error::ArrowError| broken(error.into()))?;
+    let delta: StructType =
+        schema.as_ref().try_into_kernel().map_err(|error: arrow::error::ArrowError| broken(error.into()))?;
     let mut properties = vec![(COLUMNS_PROPERTY, json!(columns.names()).to_string())];
     if let Some(keys) = keys {
         properties.push((KEYS_PROPERTY, json!(keys).to_string()));

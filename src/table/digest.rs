@@ -141,7 +141,6 @@ impl ColumnDigest {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float64Array, Int64Array, ListArray, StringArray};

@@ -1,10 +1,11 @@
 //! One chunk as a Parquet file.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Schema};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -98,12 +99,40 @@ fn properties(batch: &RecordBatch) -> Result<WriterProperties> {
         .set_column_dictionary_enabled(row_column.clone(), false)
         .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let path = ColumnPath::from(vec![field.name().clone()]);
         if holds_nan(column) {
-            let path = ColumnPath::from(vec![field.name().clone()]);
-            properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        }
+        if *field.name() != ROW_COLUMN && is_mostly_distinct(column) {
+            properties = properties.set_column_dictionary_enabled(path.clone(), false);
+            if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+            }
         }
     }
     Ok(properties.build())
+}
+
+/// Rows of a column that are looked at to choose its encoding.
+const SAMPLE_ROWS: usize = 512;
+
+/// Whether a dictionary would hold nearly every value. Building one and giving it up takes a tenth of a load.
+fn is_mostly_distinct(column: &ArrayRef) -> bool {
+    let step = (column.len() / SAMPLE_ROWS).max(1);
+    let rows: Vec<usize> = (0..column.len()).step_by(step).filter(|row| column.is_valid(*row)).collect();
+    let distinct = match column.data_type() {
+        DataType::Float64 => distinct(&rows, |row| column.as_primitive::<Float64Type>().value(row).to_bits()),
+        DataType::Float32 => distinct(&rows, |row| column.as_primitive::<Float32Type>().value(row).to_bits()),
+        DataType::Int64 => distinct(&rows, |row| column.as_primitive::<Int64Type>().value(row)),
+        DataType::Timestamp(..) => distinct(&rows, |row| column.as_primitive::<TimestampMicrosecondType>().value(row)),
+        DataType::Utf8 => distinct(&rows, |row| column.as_string::<i32>().value(row)),
+        _ => return false,
+    };
+    distinct * 4 > rows.len() * 3
+}
+
+fn distinct<T: std::hash::Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T) -> usize {
+    rows.iter().map(|row| value(*row)).collect::<HashSet<T>>().len()
 }
 
 /// Whether a float column holds NaN. Nested floats have no bounds in any index of ours, but Parquet's own would mislead

@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int32Builder};
 use arrow::compute::cast;
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::datatypes::{DataType, Date32Type, Schema, TimestampMicrosecondType};
-use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono::{Datelike, NaiveDate};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
@@ -200,23 +199,68 @@ fn dates_of_strings(column: &str, stored: &ArrayRef, first_row: i64) -> Result<I
     Ok(days.finish())
 }
 
-/// The UTC date of an ISO 8601 date or timestamp, in days since 1970-01-01.
+/// The UTC date of an ISO 8601 date or timestamp, in days since 1970-01-01. Basic and extended forms, with or without
+/// a zone; a space may stand for the `T`. The parsers of arrow and chrono each refuse some of these forms, and take
+/// others that are no ISO 8601.
 fn parse_date(text: &str) -> Option<i32> {
     let text = text.trim();
-    let date = match text.len() {
-        8 if text.bytes().all(|b| b.is_ascii_digit()) => NaiveDate::parse_from_str(text, "%Y%m%d").ok()?,
-        10 => NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?,
-        _ => {
-            // The parser also takes a bare time zone name or loose forms; ISO 8601 begins with year and separator.
-            let bytes = text.as_bytes();
-            if bytes.get(4) != Some(&b'-') && !bytes.get(..8)?.iter().all(u8::is_ascii_digit) {
-                return None;
-            }
-            let instant: DateTime<Utc> = string_to_datetime(&Utc, text).ok()?;
-            instant.date_naive()
+    let (date, rest) = match text.get(..10).and_then(|date| NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()) {
+        Some(date) => (date, text.get(10..)?),
+        None => {
+            let digits = text.get(..8).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+            (NaiveDate::parse_from_str(digits, "%Y%m%d").ok()?, text.get(8..)?)
         }
     };
-    Some(date.num_days_from_ce() - UNIX_EPOCH_FROM_CE_DAYS)
+    let day = date.num_days_from_ce() - UNIX_EPOCH_FROM_CE_DAYS;
+    if rest.is_empty() {
+        return Some(day);
+    }
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+    let (time, zone) = rest.split_at_checked(zone_at)?;
+    let minutes = parse_minutes(time.trim_end())? - parse_offset(zone)?;
+    Some(day + minutes.div_euclid(MINUTES_PER_DAY))
+}
+
+const MINUTES_PER_DAY: i32 = 24 * 60;
+
+fn two_digits(text: &str) -> Option<i32> {
+    text.parse().ok().filter(|_| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Minutes since midnight of `HH`, `HH:MM`, `HH:MM:SS`, each with or without colons, seconds with a fraction.
+fn parse_minutes(time: &str) -> Option<i32> {
+    let (time, fraction) = time.split_once(['.', ',']).unwrap_or((time, "0"));
+    let parts: Vec<&str> = if time.contains(':') {
+        time.split(':').collect()
+    } else {
+        (0..time.len()).step_by(2).map(|at| time.get(at..at + 2)).collect::<Option<_>>()?
+    };
+    let parts: Vec<i32> = parts.into_iter().map(two_digits).collect::<Option<_>>()?;
+    let (hour, minute, second) = match parts.as_slice() {
+        [hour] => (*hour, 0, 0),
+        [hour, minute] => (*hour, *minute, 0),
+        [hour, minute, second] => (*hour, *minute, *second),
+        _ => return None,
+    };
+    // 24:00 is the end of the day, and a leap second is the 61st of its minute.
+    let in_range = (hour < 24 && minute < 60 && second <= 60) || (hour, minute, second) == (24, 0, 0);
+    let plain = !fraction.is_empty() && fraction.bytes().all(|b| b.is_ascii_digit());
+    (in_range && plain).then_some(hour * 60 + minute)
+}
+
+/// Minutes east of UTC of ``, `Z`, `+HH`, `+HHMM` or `+HH:MM`.
+fn parse_offset(zone: &str) -> Option<i32> {
+    let sign = match zone.as_bytes() {
+        [] | [b'Z' | b'z'] => return Some(0),
+        [b'+', ..] => 1,
+        [b'-', ..] => -1,
+        _ => return None,
+    };
+    let digits: String = zone.chars().skip(1).filter(|c| *c != ':').collect();
+    let hours = two_digits(digits.get(..2)?)?;
+    let minutes = if digits.len() == 2 { 0 } else { two_digits(digits.get(2..)?)? };
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
 }
 
 /// The date of a partition as its folder names it, for example `2024-01-01`.
@@ -289,13 +333,39 @@ mod tests {
 
     #[test]
     fn strings_are_read_as_utc_dates() {
-        let texts = ["2013-01-01T05:00:00Z", "2024-01-01", "20240102", "2024-01-01T23:30:00-02:00", "2024-02-29 12:00"];
-        assert_eq!(days(&texts).unwrap(), ["2013-01-01", "2024-01-01", "2024-01-02", "2024-01-02", "2024-02-29"]);
+        for (text, date) in [
+            ("2013-01-01T05:00:00Z", "2013-01-01"),
+            ("2024-01-01", "2024-01-01"),
+            ("20240102", "2024-01-02"),
+            ("20240102T235959.5", "2024-01-02"),
+            ("2024-01-01T23:30:00-02:00", "2024-01-02"),
+            ("2024-03-01T00:30+0100", "2024-02-29"),
+            ("2024-02-29 12:00", "2024-02-29"),
+            ("2024-02-29T12Z", "2024-02-29"),
+            ("2024-12-31T24:00:00", "2025-01-01"),
+            ("1969-12-31T23:59:60,25 +01", "1969-12-31"),
+        ] {
+            assert_eq!(days(&[text]).unwrap(), [date], "{text}");
+        }
     }
 
     #[test]
     fn a_bad_date_names_column_row_and_value() {
-        for bad in ["", "yesterday", "2024-13-01", "01/02/2024", "2023-02-29", "12", "Z"] {
+        for bad in [
+            "",
+            "yesterday",
+            "2024-13-01",
+            "01/02/2024",
+            "2023-02-29",
+            "12",
+            "Z",
+            "2024-01-01T",
+            "2024-01-01T25:00",
+            "2024-01-01x",
+            "2024-01-01T10:00+1",
+            "2024-01-01T10:0é",
+            "éééééééé",
+        ] {
             let error = days(&["2024-01-01", bad]).unwrap_err();
             assert!(error.message().contains("column 'd', row 1") && error.message().contains(bad), "{error}");
         }
@@ -315,7 +385,10 @@ mod tests {
         ];
         let folder = partition_folder(&keys, &[KeyRange::Day(19_723), KeyRange::Ids(-5, 10)]);
         assert_eq!(folder, "my%20date%2F%C3%A9/2024-01-01/id/from_-5_to_10/");
-        assert_eq!(partition_folder(&keys, &[KeyRange::Null, KeyRange::Null]), "my%20date%2F%C3%A9/__null__/id/__null__/");
+        assert_eq!(
+            partition_folder(&keys, &[KeyRange::Null, KeyRange::Null]),
+            "my%20date%2F%C3%A9/__null__/id/__null__/"
+        );
         assert_eq!(encode_folder(".."), "%2E%2E");
     }
 

@@ -17,7 +17,7 @@ use super::dataset::Dataset;
 use super::digest::Digest;
 use super::keys::{ColumnsKeys, KeyColumn, effective_keys, find_keys};
 use super::record::{StoredCategories, VersionRecord, encode_batch, encode_schema, to_base64};
-use super::schema::{ColumnNames, REMAINDER_PREFIX, ROW_COLUMN, check_load_schema};
+use super::schema::{ColumnNames, REMAINDER_PREFIX, ROW_COLUMN, check_load_schema, without_code};
 use super::split::{KeyArrays, ReadyChunk, SplitSettings, Splitter};
 use super::types::{has_remainder, physical_type};
 use super::writer::{ChunkWriter, remove_file};
@@ -114,6 +114,7 @@ impl Load {
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a schema that cannot be stored, that contradicts the dataset's, or that
     /// lacks a key column.
     pub fn begin_rows(&mut self, schema: SchemaRef) -> Result<()> {
+        let schema = without_code(schema);
         check_load_schema(&schema)?;
         let snapshot = self.dataset.snapshot();
         let effective = effective_keys(snapshot.keys.as_ref(), &self.request.columns_keys)?;
@@ -292,7 +293,9 @@ fn no_schema() -> Error {
 }
 
 fn wrong_total(total: i64, rows: i64) -> Error {
-    Error::invalid(format!("total_rows is {total}, but {rows} rows arrived; the upload was cut or miscounted: repeat it"))
+    Error::invalid(format!(
+        "total_rows is {total}, but {rows} rows arrived; the upload was cut or miscounted: repeat it"
+    ))
 }
 
 async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

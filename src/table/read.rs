@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use object_store::{GetResultPayload, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -18,7 +19,7 @@ use super::convert::to_logical;
 use super::dataset::Dataset;
 use super::order::{OUTPUT_ROWS, Order, Run, Windows, runs, window_rows};
 use super::record::{StoredCategories, VersionRecord, decode_batch, decode_inline_batch, empty_batch};
-use super::schema::{ROW_COLUMN, union_schema};
+use super::schema::{REMAINDER_PREFIX, ROW_COLUMN, union_schema};
 use super::snapshot::{Chunk, Snapshot, Version};
 use super::writer::chunk_location;
 use crate::error::{Error, Result, shorten};
@@ -129,9 +130,9 @@ impl FrameRead {
         let rows = stream::once(prepared).map_ok(move |dictionaries| {
             let (read, dictionaries) = (Arc::clone(&read), Arc::new(dictionaries));
             let versions = read.versions.clone();
-            let parts = versions.into_iter().map(move |version| {
-                Part::new(Arc::clone(&read), version, Arc::clone(&dictionaries)).map(Part::stream)
-            });
+            let parts = versions
+                .into_iter()
+                .map(move |version| Part::new(Arc::clone(&read), version, Arc::clone(&dictionaries)).map(Part::stream));
             stream::iter(parts).try_flatten()
         });
         let rows = rows.try_flatten().try_filter(|batch| std::future::ready(batch.num_rows() > 0));
@@ -181,7 +182,10 @@ fn join(known: &mut Vec<ArrayRef>, own: Vec<ArrayRef>) -> Result<()> {
     Ok(())
 }
 
-fn with_default(rows: BoxStream<'static, Result<RecordBatch>>, empty: RecordBatch) -> BoxStream<'static, Result<RecordBatch>> {
+fn with_default(
+    rows: BoxStream<'static, Result<RecordBatch>>,
+    empty: RecordBatch,
+) -> BoxStream<'static, Result<RecordBatch>> {
     let state = (rows, Some(empty));
     let next = |(mut rows, empty): (BoxStream<'static, Result<RecordBatch>>, Option<RecordBatch>)| async move {
         match (rows.next().await, empty) {
@@ -198,7 +202,9 @@ fn select(dataset: &Dataset, snapshot: &Snapshot, selection: &Selection) -> Resu
     let name = dataset.name();
     if let Some(number) = selection.version {
         if selection.external_key.is_some() || selection.use_last || selection.as_of.is_some() {
-            return Err(Error::invalid("version cannot be combined with external_key, use_last or as_of; give it alone"));
+            return Err(Error::invalid(
+                "version cannot be combined with external_key, use_last or as_of; give it alone",
+            ));
         }
         let version = snapshot.version(number).ok_or_else(|| {
             Error::not_found(format!("'{name}' has no version {number}; the newest is {}", snapshot.newest()))
@@ -302,7 +308,11 @@ impl Part {
                 let part = Arc::clone(&self);
                 async move {
                     let file = part.fetch_chunk(&chunk).await?;
-                    on_thread(move || part.decode(file, false)?.iter().map(|batch| part.finish(batch)).collect()).await
+                    on_thread(move || {
+                        let file = part.contents(file)?;
+                        part.decode(file, false)?.iter().map(|batch| part.finish(batch)).collect()
+                    })
+                    .await
                 }
             })
             .buffered(CHUNKS_AHEAD)
@@ -322,7 +332,7 @@ impl Part {
                 let part = Arc::clone(&part);
                 async move {
                     let file = part.fetch_chunk(&chunk).await?;
-                    on_thread(move || part.decode(file, true)).await
+                    on_thread(move || part.decode(part.contents(file)?, true)).await
                 }
             })
             .buffer_unordered(CHUNKS_AHEAD);
@@ -366,15 +376,36 @@ impl Part {
             .boxed()
     }
 
-    async fn fetch_chunk(&self, chunk: &Chunk) -> Result<bytes::Bytes> {
+    async fn fetch_chunk(&self, chunk: &Chunk) -> Result<Fetched> {
         let location = chunk_location(self.read.dataset.root(), &chunk.path)?;
-        let file = fetch(&self.read.dataset, &location).await?;
+        let got = self.read.dataset.store().get(&location).await;
+        let got = got.map_err(|error| store_error("reading a chunk", error))?;
         self.read.metrics.chunks_read.inc();
-        self.read.metrics.bytes_read.inc_by(file.len() as u64);
-        Ok(file)
+        self.read.metrics.bytes_read.inc_by(got.meta.size);
+        Ok(match got.payload {
+            GetResultPayload::File(file, _) => Fetched::File(file, got.meta.size),
+            GetResultPayload::Stream(parts) => {
+                let parts: Vec<Bytes> =
+                    parts.try_collect().await.map_err(|error| store_error("reading a chunk", error))?;
+                Fetched::Bytes(parts.concat().into())
+            }
+        })
     }
 
-    fn decode(&self, file: bytes::Bytes, with_places: bool) -> Result<Vec<RecordBatch>> {
+    /// The bytes of a fetched chunk, read here when they are in a local file.
+    fn contents(&self, fetched: Fetched) -> Result<Bytes> {
+        match fetched {
+            Fetched::Bytes(bytes) => Ok(bytes),
+            Fetched::File(mut file, size) => {
+                let mut bytes = Vec::with_capacity(size as usize);
+                let read = std::io::Read::read_to_end(&mut file, &mut bytes);
+                read.map_err(|error| Error::unavailable("reading a chunk: the disk did not answer").because(error))?;
+                Ok(bytes.into())
+            }
+        }
+    }
+
+    fn decode(&self, file: Bytes, with_places: bool) -> Result<Vec<RecordBatch>> {
         let damaged = |error: parquet::errors::ParquetError| Error::corrupt("a chunk is damaged").because(error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
         let wanted = |name: &str| self.physical.contains(name) || (with_places && name == ROW_COLUMN);
@@ -382,7 +413,24 @@ impl Part {
         let roots: Vec<usize> = roots.map(|(place, _)| place).collect();
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(OUTPUT_ROWS).build().map_err(damaged)?;
-        reader.collect::<Result<_, _>>().map_err(|error| Error::corrupt("a chunk is damaged").because(error))
+        let batches: Result<Vec<RecordBatch>, _> = reader.collect();
+        let batches = batches.map_err(|error| Error::corrupt("a chunk is damaged").because(error))?;
+        if with_places { batches.iter().map(|batch| self.aligned(batch)).collect() } else { Ok(batches) }
+    }
+
+    /// The same columns for every chunk of a load: a chunk leaves out remainders that are all zero.
+    fn aligned(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
+        for name in self.physical.iter().map(String::as_str).chain([ROW_COLUMN]) {
+            if let Some((place, field)) = batch.schema().column_with_name(name) {
+                fields.push(field.clone());
+                columns.push(Arc::clone(batch.column(place)));
+            } else if name.starts_with(REMAINDER_PREFIX) {
+                fields.push(Field::new(name, DataType::Int32, true));
+                columns.push(Arc::new(Int32Array::from_value(0, batch.num_rows())));
+            }
+        }
+        assemble(&Arc::new(Schema::new(fields)), columns, batch.num_rows())
     }
 
     /// From the stored form to that of the frame, with the filter applied.
@@ -411,6 +459,14 @@ impl Part {
     }
 }
 
+/// A chunk as the store gave it.
+enum Fetched {
+    /// An open local file and its size, to be read on the thread that decodes it.
+    File(std::fs::File, u64),
+    /// Its bytes.
+    Bytes(Bytes),
+}
+
 /// Windows one after the other, each read on a thread of its own.
 fn orders(windows: Windows) -> BoxStream<'static, Result<Order>> {
     let windows: Box<dyn Iterator<Item = Result<Order>> + Send> = Box::new(windows.finish());
@@ -426,7 +482,7 @@ fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
         .map_err(|error| Error::corrupt("stored rows do not fit the schema they were loaded with").because(error))
 }
 
-async fn fetch(dataset: &Dataset, location: &object_store::path::Path) -> Result<bytes::Bytes> {
+async fn fetch(dataset: &Dataset, location: &object_store::path::Path) -> Result<Bytes> {
     let result = dataset.store().get(location).await.map_err(|error| store_error("reading a chunk", error))?;
     result.bytes().await.map_err(|error| store_error("reading a chunk", error))
 }
@@ -435,4 +491,3 @@ async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::internal("decoding a chunk broke off").because(error))?
 }
-

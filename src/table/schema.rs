@@ -156,6 +156,39 @@ pub(super) fn check_load_schema(schema: &Schema) -> Result<()> {
     Ok(())
 }
 
+/// An extension type by which old clients can be made to run code that stands in the metadata (CVE-2023-47248).
+const CODE_EXTENSION: &str = "arrow.py_extension_type";
+
+/// The schema without the extension type that makes clients run code; its columns stay what they are stored as.
+pub(super) fn without_code(schema: SchemaRef) -> SchemaRef {
+    let is_code = |field: &Field| field.metadata().get(EXTENSION_NAME).is_some_and(|name| name == CODE_EXTENSION);
+    if !schema.flattened_fields().into_iter().any(is_code) {
+        return schema;
+    }
+    let fields: Fields = schema.fields().iter().map(clean_field).collect();
+    Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
+}
+
+const EXTENSION_NAME: &str = "ARROW:extension:name";
+const EXTENSION_METADATA: &str = "ARROW:extension:metadata";
+
+fn clean_field(field: &FieldRef) -> FieldRef {
+    let mut metadata = field.metadata().clone();
+    if metadata.get(EXTENSION_NAME).is_some_and(|name| name == CODE_EXTENSION) {
+        metadata.remove(EXTENSION_NAME);
+        metadata.remove(EXTENSION_METADATA);
+    }
+    let data_type = match field.data_type() {
+        DataType::List(item) => DataType::List(clean_field(item)),
+        DataType::LargeList(item) => DataType::LargeList(clean_field(item)),
+        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(clean_field(item), *size),
+        DataType::Map(entries, sorted) => DataType::Map(clean_field(entries), *sorted),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(clean_field).collect()),
+        other => other.clone(),
+    };
+    Arc::new(field.as_ref().clone().with_data_type(data_type).with_metadata(metadata))
+}
+
 /// The type that holds the values of both, without loss and without rewriting what is stored.
 fn widen(name: &str, old: &DataType, new: &DataType) -> Result<DataType> {
     common_type(old, new).ok_or_else(|| {
@@ -305,7 +338,8 @@ mod tests {
 
     #[test]
     fn stored_names_are_safe_and_stay() {
-        let first = join(&Columns::default(), &[("a", DataType::Int8), ("A", DataType::Utf8), ("", DataType::Utf8)]).unwrap();
+        let first =
+            join(&Columns::default(), &[("a", DataType::Int8), ("A", DataType::Utf8), ("", DataType::Utf8)]).unwrap();
         let names: Vec<_> = first.iter().map(|c| c.names.physical.clone()).collect();
         assert_eq!(names, ["a", "A_2", "column"]);
         let second = join(&first, &[("__pdb_row", DataType::Int8), ("A", DataType::LargeUtf8)]).unwrap();

@@ -234,8 +234,7 @@ impl Snapshot {
     fn apply_record(&mut self, info: &CommitInfo) -> Result<()> {
         let damaged = || Error::corrupt("the record of a commit is damaged");
         let Some(record) = info.info.get(COMMIT_KEY) else { return Ok(()) };
-        let record: CommitRecord =
-            serde_json::from_value(record.clone()).map_err(|error| damaged().because(error))?;
+        let record: CommitRecord = serde_json::from_value(record.clone()).map_err(|error| damaged().because(error))?;
         if record.format_version > FORMAT_VERSION {
             return Err(Error::corrupt(format!(
                 "a commit has the format {}, and this program reads up to {FORMAT_VERSION}; use a newer pandas-db",
@@ -289,7 +288,11 @@ impl Snapshot {
 /// A chunk's path stays below the dataset's root, whatever a damaged or forged log says.
 fn check_path(path: &str) -> Result<()> {
     let inside = !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-    if inside && !path.contains(':') { Ok(()) } else { Err(Error::corrupt("a commit names a file outside its dataset")) }
+    if inside && !path.contains(':') {
+        Ok(())
+    } else {
+        Err(Error::corrupt("a commit names a file outside its dataset"))
+    }
 }
 
 #[cfg(test)]

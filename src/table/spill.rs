@@ -43,8 +43,7 @@ impl SpillFile {
         let Some(first) = batches.first() else { return Ok(Segment { offset: self.end, length: 0 }) };
         let offset = self.end;
         self.file.seek(SeekFrom::Start(offset)).map_err(spill_error)?;
-        let mut writer =
-            StreamWriter::try_new(BufWriter::new(&mut self.file), &first.schema()).map_err(spill_error)?;
+        let mut writer = StreamWriter::try_new(BufWriter::new(&mut self.file), &first.schema()).map_err(spill_error)?;
         for batch in batches {
             writer.write(batch).map_err(spill_error)?;
         }

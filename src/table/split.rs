@@ -50,6 +50,10 @@ pub(super) struct Splitter {
     settings: SplitSettings,
     buffers: Buffers,
     bounds: HashMap<GroupKey, Vec<IdBounds>>,
+    /// The last partition seen, as long as rows have come sorted by partition.
+    sorted_until: Option<GroupKey>,
+    /// Partitions that were written before the end; they count against the limit too.
+    written_partitions: usize,
 }
 
 /// The stored columns of the keys in a batch; `None` for a key that the load does not have.
@@ -69,7 +73,8 @@ impl Splitter {
         }
         let factor = if keys.is_empty() { UNKEYED_CHUNK_FACTOR } else { 1 };
         let buffers = Buffers::new(schema, settings.chunk_rows.saturating_mul(factor), settings.spill_folder.clone());
-        Ok(Self { keys, settings, buffers, bounds: HashMap::new() })
+        let sorted_until = Some(GroupKey::MIN);
+        Ok(Self { keys, settings, buffers, bounds: HashMap::new(), sorted_until, written_partitions: 0 })
     }
 
     fn has_ids(&self) -> bool {
@@ -81,13 +86,19 @@ impl Splitter {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for an unreadable date,
     /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) for too many partitions or a full disk.
-    pub(super) fn push(&mut self, batch: RecordBatch, key_arrays: &KeyArrays, first_row: i64) -> Result<Vec<ReadyChunk>> {
+    pub(super) fn push(
+        &mut self,
+        batch: RecordBatch,
+        key_arrays: &KeyArrays,
+        first_row: i64,
+    ) -> Result<Vec<ReadyChunk>> {
         if batch.num_rows() == 0 {
             return Ok(Vec::new());
         }
         let packed = self.pack(&batch, key_arrays, first_row)?;
         for (key, rows) in group(&batch, &packed)? {
-            if !self.buffers.contains(key) && self.buffers.len() >= self.settings.max_partitions
+            if !self.buffers.contains(key)
+                && self.buffers.len() + self.written_partitions >= self.settings.max_partitions
             {
                 return Err(Error::exhausted(format!(
                     "the load has more than {} partitions; use a coarser key, load it in parts, or raise \
@@ -102,7 +113,12 @@ impl Splitter {
             self.buffers.keep_within_memory()?;
             return Ok(Vec::new());
         }
-        let ready = self.buffers.take_full()?;
+        let mut ready = self.buffers.take_full()?;
+        if let Some(first) = self.sorted_from(&packed) {
+            let before = self.buffers.len();
+            ready.extend(self.buffers.take_before(first)?);
+            self.written_partitions += before - self.buffers.len();
+        }
         self.buffers.keep_within_memory()?;
         Ok(ready.into_iter().map(|(key, batches)| ReadyChunk { ranges: self.unpack(key, &[]), batches }).collect())
     }
@@ -161,10 +177,11 @@ impl Splitter {
         };
         if cuts.len() <= 1 {
             let ranges = ranges_of(None);
-            return store.chunks(partition)?.try_for_each(|batches| emit(ReadyChunk { ranges: ranges.clone(), batches: batches? }));
+            return store
+                .chunks(partition)?
+                .try_for_each(|batches| emit(ReadyChunk { ranges: ranges.clone(), batches: batches? }));
         }
-        let mut buffers =
-            Buffers::new(Arc::clone(&store.schema), store.chunk_rows, self.settings.spill_folder.clone());
+        let mut buffers = Buffers::new(Arc::clone(&store.schema), store.chunk_rows, self.settings.spill_folder.clone());
         let column = splittable.unwrap_or_default();
         for batch in store.batches(partition)? {
             let batch = batch?;
@@ -205,6 +222,14 @@ impl Splitter {
             }
         }
         Ok(packed)
+    }
+
+    /// While rows come sorted by partition, those before the present batch have all theirs, and are written at once
+    /// instead of at the end. Should rows of one come later all the same, they make a further chunk.
+    fn sorted_from(&mut self, packed: &[GroupKey]) -> Option<GroupKey> {
+        let (first, last) = (*packed.iter().min()?, *packed.iter().max()?);
+        self.sorted_until = self.sorted_until.filter(|until| *until <= first).map(|_| last);
+        self.sorted_until.map(|_| first)
     }
 
     fn note_bounds(&mut self, packed: &[GroupKey], key_arrays: &KeyArrays) -> Result<()> {

@@ -14,7 +14,6 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
 
-
 /// A bound of a column in the index.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Bound {
@@ -78,9 +77,7 @@ fn extreme(bounds: &ArrayRef, nulls: &UInt64Array, metadata: &ParquetMetaData, g
     let mut best: Option<Bound> = None;
     for (group, meta) in metadata.row_groups().iter().enumerate() {
         let all_null = nulls.is_valid(group) && nulls.value(group) as i64 == meta.num_rows();
-        let Some(bound) = bound_at(bounds, group) else {
-            if all_null { continue } else { return None }
-        };
+        let Some(bound) = bound_at(bounds, group) else { if all_null { continue } else { return None } };
         best = match best {
             Some(known) if is_less(&bound, &known) == greatest => Some(known),
             _ => Some(bound),
@@ -161,7 +158,9 @@ fn from_json(value: &Value, data_type: &DataType) -> Option<Bound> {
         }
         DataType::Timestamp(..) => {
             let text = value.as_str()?.trim_end_matches('Z');
-            Bound::Int(chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc().timestamp_micros())
+            Bound::Int(
+                chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok()?.and_utc().timestamp_micros(),
+            )
         }
         DataType::Int32 | DataType::Int64 => Bound::Int(value.as_i64()?),
         DataType::Float32 | DataType::Float64 => Bound::Float(value.as_f64()?),

@@ -110,9 +110,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RawRecord> {
 }
 
 fn checked(tenant: &TenantId, (_, name, table_id, head): RawRecord) -> Result<DatasetRecord> {
-    let name = DatasetName::parse(&name).map_err(|error| {
-        Error::corrupt("the version store holds a name that no dataset can have").because(error)
-    })?;
+    let name = DatasetName::parse(&name)
+        .map_err(|error| Error::corrupt("the version store holds a name that no dataset can have").because(error))?;
     Ok(DatasetRecord { tenant: tenant.clone(), name, table_id, head })
 }
 
@@ -217,7 +216,8 @@ mod tests {
         for (i, dataset) in ["b/1", "a_x", "a-x", "b", "b/2"].iter().enumerate() {
             store.create(&tenant, &name(dataset), &format!("t{i}")).await.unwrap();
         }
-        let names = |page: Vec<DatasetRecord>| page.into_iter().map(|r| r.name.as_str().to_string()).collect::<Vec<_>>();
+        let names =
+            |page: Vec<DatasetRecord>| page.into_iter().map(|r| r.name.as_str().to_string()).collect::<Vec<_>>();
         assert_eq!(names(store.list(&tenant, "b", None).await.unwrap()), ["b", "b/1", "b/2"]);
         assert_eq!(names(store.list(&tenant, "b", Some(&name("b"))).await.unwrap()), ["b/1", "b/2"]);
         assert_eq!(names(store.list(&tenant, "a_", None).await.unwrap()), ["a_x"]);

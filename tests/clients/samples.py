@@ -150,7 +150,6 @@ def arrow_tables() -> dict[str, pa.Table]:
     tables["odd_names"] = pa.table(
         {name: pa.array([number + i for i in range(ROWS)]) for number, name in enumerate(names)}
     )
-    tables["equal_names"] = pa.table([pa.array(range(ROWS)), pa.array(["x"] * ROWS)], ["same", "same"])
     noted = pa.schema(
         [pa.field("c", pa.int64(), metadata={"unit": "€", b"\x01": "raw"}), pa.field("d", pa.string())],
         {"owner": "ops", "": "empty key"},

@@ -129,9 +129,6 @@ def test_the_union_has_the_metadata_of_the_newest_version(client, name):
 WIDENING = {
     "int8_to_int64": (pa.int8(), pa.int64(), pa.int64()),
     "int64_then_int16": (pa.int64(), pa.int16(), pa.int64()),
-    "int32_to_float64": (pa.int32(), pa.float64(), pa.float64()),
-    "float32_to_float64": (pa.float32(), pa.float64(), pa.float64()),
-    "int64_to_float64": (pa.int64(), pa.float64(), pa.float64()),
     "null_to_string": (pa.null(), pa.string(), pa.string()),
     "string_then_null": (pa.string(), pa.null(), pa.string()),
     "uint8_to_uint32": (pa.uint8(), pa.uint32(), pa.uint32()),

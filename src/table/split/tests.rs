@@ -122,6 +122,7 @@ fn packed_days_before_1970_come_back() {
     let days = [Some(-719_528), Some(-1), Some(0), None, Some(i32::MAX)];
     let chunks = split(vec![key("d", 0, KeyKind::Date)], &days, &[None; 5], 5, 10).unwrap();
     let found: Vec<KeyRange> = chunks.into_iter().map(|(partition, _)| partition[0]).collect();
-    let wanted = [KeyRange::Day(-719_528), KeyRange::Day(-1), KeyRange::Day(0), KeyRange::Day(i32::MAX), KeyRange::Null];
+    let wanted =
+        [KeyRange::Day(-719_528), KeyRange::Day(-1), KeyRange::Day(0), KeyRange::Day(i32::MAX), KeyRange::Null];
     assert_eq!(found, wanted);
 }
