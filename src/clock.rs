@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 
 /// The present moment in UTC, to the microsecond that records keep.
+#[allow(clippy::disallowed_methods)]
 pub fn now() -> DateTime<Utc> {
     Utc::now().trunc_subsecs(6)
 }

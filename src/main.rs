@@ -36,7 +36,7 @@ struct Arguments {
 enum Command {
     /// Run the server (also without any command)
     #[command(args_override_self = true, allow_negative_numbers = true)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     };
     match arguments.command {
         None => serve(arguments.serve),
-        Some(Command::Serve(args)) => serve(args),
+        Some(Command::Serve(args)) => serve(*args),
         Some(Command::Client(command)) => report(run(pandas_db::cli::run(command))),
     }
 }

@@ -29,6 +29,12 @@ pub struct Encoder {
     context: IpcWriteContext,
 }
 
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Encoder {
     /// An encoder at the start of a stream.
     pub fn new() -> Self {

@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn unusable_values_name_the_flag() {
-        let changes: [(&str, fn(&mut ServeArgs)); 8] = [
+        type Change = fn(&mut ServeArgs);
+        let changes: [(&str, Change); 8] = [
             ("--listen", |a| a.listen = Some("nowhere".into())),
             ("--memory-limit", |a| a.memory_limit = Some("much".into())),
             ("--query-timeout", |a| a.query_timeout = Some("soon".into())),

@@ -1,88 +1,22 @@
 //! Rows by group, in memory up to a limit and on disk beyond it, each group in the order its rows came.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
+use hashbrown::HashSet;
 
+use super::group::{GroupKey, Groups};
 use super::spill::{Segment, SpillFile};
 use crate::error::{Error, Result};
 
-/// What tells one group from another; groups come back in this order.
-pub(super) type GroupKey = u128;
+/// Arrow bytes of unsorted batches that are sorted into their groups together, so that a group's rows come in few pieces.
+const UNSORTED_BYTES: usize = 48 << 20;
 
 /// Arrow bytes of a chunk, at which it is cut even if it has few rows.
 const CHUNK_BYTES: usize = 32 << 20;
-/// Arrow bytes that one load keeps in memory before it sets rows aside on disk.
-const BUFFER_BYTES: usize = 256 << 20;
-/// The rows of a batch by partition, in order within each. One stable counting sort and one copy serve all partitions,
-/// however many a batch touches.
-pub(super) fn group(batch: &RecordBatch, packed: &[GroupKey]) -> Result<Vec<(GroupKey, RecordBatch)>> {
-    let mut numbers: HashMap<GroupKey, u32> = HashMap::new();
-    let mut found: Vec<GroupKey> = Vec::new();
-    let mut counts: Vec<u32> = Vec::new();
-    let mut last: Option<(GroupKey, u32)> = None;
-    let mut groups = Vec::with_capacity(packed.len());
-    for key in packed {
-        let number = match last {
-            Some((known, number)) if known == *key => number,
-            _ => *numbers.entry(*key).or_insert_with(|| {
-                found.push(*key);
-                counts.push(0);
-                found.len() as u32 - 1
-            }),
-        };
-        last = Some((*key, number));
-        if let Some(count) = counts.get_mut(number as usize) {
-            *count += 1;
-        }
-        groups.push(number);
-    }
-    if let [key] = found.as_slice() {
-        return Ok(vec![(*key, batch.clone())]);
-    }
-    if let Some(runs) = contiguous(&groups, found.len()) {
-        return Ok(runs
-            .into_iter()
-            .map(|(group, start, count)| (group, batch.slice(start, count)))
-            .filter_map(|(group, rows)| Some((*found.get(group as usize)?, rows)))
-            .collect());
-    }
-    let mut starts: Vec<u32> = counts.iter().scan(0, |sum, count| Some(std::mem::replace(sum, *sum + count))).collect();
-    let spans: Vec<(u32, u32)> = starts.iter().copied().zip(counts).collect();
-    let mut order = vec![0u32; packed.len()];
-    for (row, group) in groups.into_iter().enumerate() {
-        if let Some(start) = starts.get_mut(group as usize) {
-            if let Some(slot) = order.get_mut(*start as usize) {
-                *slot = row as u32;
-            }
-            *start += 1;
-        }
-    }
-    let sorted = take_record_batch(batch, &UInt32Array::from(order))
-        .map_err(|error| Error::internal("a batch could not be split").because(error))?;
-    let slice = |(key, (start, count)): (GroupKey, (u32, u32))| (key, sorted.slice(start as usize, count as usize));
-    Ok(found.into_iter().zip(spans).map(slice).collect())
-}
-
-/// Group, first row and rows of each group when the rows of every group stand together, as they do in sorted data:
-/// then nothing need be copied.
-fn contiguous(groups: &[u32], count: usize) -> Option<Vec<(u32, usize, usize)>> {
-    let mut runs: Vec<(u32, usize, usize)> = Vec::with_capacity(count);
-    for (row, group) in groups.iter().enumerate() {
-        let full = runs.len() == count;
-        match runs.last_mut() {
-            Some((known, _, rows)) if known == group => *rows += 1,
-            // More runs than groups: some group has rows in two places.
-            _ if full => return None,
-            _ => runs.push((*group, row, 1)),
-        }
-    }
-    Some(runs)
-}
-
 /// The rows of one group.
 #[derive(Default)]
 pub(super) struct Partition {
@@ -99,7 +33,14 @@ pub(super) struct Partition {
 pub(super) struct Buffers {
     partitions: BTreeMap<GroupKey, Partition>,
     store: BatchStore,
+    /// Batches that are not yet sorted into their groups, with the group of each row.
+    unsorted: Vec<RecordBatch>,
+    unsorted_keys: Vec<GroupKey>,
+    unsorted_bytes: usize,
+    /// All groups ever seen.
+    seen: HashSet<GroupKey>,
     bytes_in_memory: usize,
+    most_bytes: usize,
     spill_folder: PathBuf,
 }
 
@@ -113,25 +54,67 @@ pub(super) struct BatchStore {
 }
 
 impl Buffers {
-    /// No rows yet; `chunk_rows` are about those of a chunk.
-    pub(super) fn new(schema: SchemaRef, chunk_rows: usize, spill_folder: PathBuf) -> Self {
+    /// No rows yet. `chunk_rows` are about those of a chunk; beyond `most_bytes` rows are set aside in `spill_folder`.
+    pub(super) fn new(schema: SchemaRef, chunk_rows: usize, most_bytes: usize, spill_folder: PathBuf) -> Self {
         let store = BatchStore { schema, chunk_rows: chunk_rows.max(1), spill: None };
-        Self { partitions: BTreeMap::new(), store, bytes_in_memory: 0, spill_folder }
+        Self {
+            partitions: BTreeMap::new(),
+            store,
+            unsorted: Vec::new(),
+            unsorted_keys: Vec::new(),
+            unsorted_bytes: 0,
+            seen: HashSet::new(),
+            bytes_in_memory: 0,
+            most_bytes,
+            spill_folder,
+        }
     }
 
-    /// Whether there are rows of this group.
-    pub(super) fn contains(&self, key: GroupKey) -> bool {
-        self.partitions.contains_key(&key)
+    /// How many groups there were, written ones too.
+    pub(super) fn groups_seen(&self) -> usize {
+        self.seen.len()
     }
 
-    /// How many groups there are.
-    pub(super) fn len(&self) -> usize {
-        self.partitions.len()
+    /// Adds rows, whose groups are `keys`.
+    ///
+    /// # Errors
+    /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) when the disk does not take what memory cannot hold.
+    pub(super) fn push(&mut self, batch: RecordBatch, keys: Vec<GroupKey>) -> Result<()> {
+        let groups = Groups::find(&keys);
+        if let Some(slices) = groups.slices_in_place(&batch) {
+            self.sort()?;
+            slices.into_iter().for_each(|(key, rows)| self.add(key, rows));
+        } else {
+            self.unsorted_bytes += slice_bytes(&batch);
+            self.unsorted.push(batch);
+            self.unsorted_keys.extend(keys);
+            if self.unsorted_bytes >= UNSORTED_BYTES {
+                self.sort()?;
+            }
+        }
+        self.keep_within_memory()
+    }
+
+    /// Sorts what waits for it into its groups.
+    pub(super) fn sort(&mut self) -> Result<()> {
+        let (batches, keys) = (std::mem::take(&mut self.unsorted), std::mem::take(&mut self.unsorted_keys));
+        self.unsorted_bytes = 0;
+        if batches.is_empty() {
+            return Ok(());
+        }
+        let batch = concat_batches(&self.store.schema, &batches)
+            .map_err(|error| Error::internal("batches could not be joined").because(error))?;
+        drop(batches);
+        for (key, rows) in Groups::find(&keys).sorted_slices(&batch)? {
+            self.add(key, rows);
+        }
+        Ok(())
     }
 
     /// Adds rows to a group, after those it has.
-    pub(super) fn add(&mut self, key: GroupKey, rows: RecordBatch) {
+    fn add(&mut self, key: GroupKey, rows: RecordBatch) {
         let bytes = slice_bytes(&rows);
+        self.seen.insert(key);
         let partition = self.partitions.entry(key).or_default();
         partition.rows += rows.num_rows();
         partition.rows_in_memory += rows.num_rows();
@@ -186,8 +169,8 @@ impl Buffers {
     }
 
     /// Sets all rows aside on disk when there are too many for the memory.
-    pub(super) fn keep_within_memory(&mut self) -> Result<()> {
-        if self.bytes_in_memory <= BUFFER_BYTES {
+    fn keep_within_memory(&mut self) -> Result<()> {
+        if self.bytes_in_memory <= self.most_bytes {
             return Ok(());
         }
         if self.store.spill.is_none() {
@@ -203,7 +186,7 @@ impl Buffers {
         Ok(())
     }
 
-    /// The groups, and what reads them.
+    /// The groups, and what reads them, once all rows are [sorted](Buffers::sort).
     pub(super) fn into_parts(self) -> (BTreeMap<GroupKey, Partition>, BatchStore) {
         (self.partitions, self.store)
     }
@@ -213,7 +196,7 @@ impl BatchStore {
     /// All rows of a partition, in order.
     pub(super) fn batches(&self, partition: &Partition) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
         let segments = partition.segments.iter().map(|segment| match &self.spill {
-            Some(spill) => spill.read(*segment),
+            Some(spill) => Ok(spill.read(*segment)),
             None => Err(Error::internal("rows were set aside without a file")),
         });
         let segments = segments.collect::<Result<Vec<_>>>()?;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -21,6 +23,10 @@ use crate::error::{Error, Result};
 
 /// Rows of a row group: what one thread of a query decodes at a time, and what its own bounds can rule out.
 const ROW_GROUP_ROWS: usize = 131_072;
+/// Rows of a page: what is decoded together, and the least that a query can skip within a chunk.
+const PAGE_ROWS: usize = 20_000;
+/// Pieces of a chunk that are encoded as they are.
+const MAX_PIECES: usize = 8;
 /// The fastest level: higher ones cost more time in a load than they save in reads.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -51,29 +57,47 @@ pub(super) struct EncodedChunk {
 ///
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when Parquet refuses a stored type.
-pub(super) fn encode_chunk(schema: &Arc<Schema>, batches: &[RecordBatch], load_id: i64) -> Result<EncodedChunk> {
-    let rows = concat_batches(schema, batches)
-        .map_err(|error| Error::internal("the rows of a chunk cannot be joined").because(error))?;
-    let (batch, remainders) = finish_columns(&rows, load_id)?;
+pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load_id: i64) -> Result<EncodedChunk> {
+    // Many small pieces cost more to encode one by one than to join first.
+    let few = batches.len() <= MAX_PIECES;
+    let joined = if few { None } else { Some(join(schema, batches)?) };
+    let pieces: &[RecordBatch] = joined.as_ref().map_or(batches, std::slice::from_ref);
+    let remainders = used_remainders(schema, pieces);
+    let pieces = pieces.iter().map(|piece| finish_columns(piece, load_id, &remainders)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = pieces.first() else { return Err(Error::internal("a chunk without rows")) };
     let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
-    let options = ArrowWriterOptions::new().with_properties(properties(&batch)?).with_skip_arrow_metadata(true);
+    let options = ArrowWriterOptions::new().with_properties(properties(&pieces)?).with_skip_arrow_metadata(true);
     let mut file = Vec::new();
-    let mut writer = ArrowWriter::try_new_with_options(&mut file, batch.schema(), options).map_err(broken)?;
-    writer.write(&batch).map_err(broken)?;
+    let mut writer = ArrowWriter::try_new_with_options(&mut file, first.schema(), options).map_err(broken)?;
+    for piece in &pieces {
+        writer.write(piece).map_err(broken)?;
+    }
     let metadata = writer.close().map_err(broken)?;
-    let stats = delta_stats(&metadata, &batch.schema())?;
+    let stats = delta_stats(&metadata, &first.schema())?;
     Ok(EncodedChunk { file: file.into(), stats, remainders })
 }
 
-/// Adds the load's column and leaves out remainders that are all zero.
-fn finish_columns(batch: &RecordBatch, load_id: i64) -> Result<(RecordBatch, Vec<String>)> {
-    let (mut fields, mut columns, mut remainders) = (Vec::new(), Vec::<ArrayRef>::new(), Vec::new());
+fn join(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
+    concat_batches(schema, batches)
+        .map_err(|error| Error::internal("the rows of a chunk cannot be joined").because(error))
+}
+
+/// The hidden remainder columns in which something is not zero.
+fn used_remainders(schema: &Schema, pieces: &[RecordBatch]) -> Vec<String> {
+    let names = schema.fields().iter().map(|field| field.name()).filter(|name| name.starts_with(REMAINDER_PREFIX));
+    let used = |name: &&String| {
+        let columns = pieces.iter().filter_map(|piece| piece.column_by_name(name));
+        columns.flat_map(|column| column.as_primitive::<Int32Type>().iter().flatten()).any(|rest| rest != 0)
+    };
+    names.filter(used).cloned().collect()
+}
+
+/// Adds the load's column and leaves out remainders that are not used.
+fn finish_columns(batch: &RecordBatch, load_id: i64, remainders: &[String]) -> Result<RecordBatch> {
+    let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        if field.name().starts_with(REMAINDER_PREFIX) {
-            if column.as_primitive::<Int32Type>().iter().flatten().all(|rest| rest == 0) {
-                continue;
-            }
-            remainders.push(field.name().clone());
+        if field.name().starts_with(REMAINDER_PREFIX) && !remainders.contains(field.name()) {
+            continue;
         }
         if field.name() == ROW_COLUMN {
             fields.push(Arc::new(physical_field(LOAD_COLUMN, DataType::Int64)));
@@ -82,33 +106,43 @@ fn finish_columns(batch: &RecordBatch, load_id: i64) -> Result<(RecordBatch, Vec
         fields.push(Arc::clone(field));
         columns.push(Arc::clone(column));
     }
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-        .map_err(|error| Error::internal("the columns of a chunk do not fit").because(error))?;
-    Ok((batch, remainders))
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        .map_err(|error| Error::internal("the columns of a chunk do not fit").because(error))
 }
 
-fn properties(batch: &RecordBatch) -> Result<WriterProperties> {
+fn properties(pieces: &[RecordBatch]) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::internal("unknown zstd level").because(error))?;
     let row_column = ColumnPath::from(ROW_COLUMN);
+    let rows: usize = pieces.iter().map(RecordBatch::num_rows).sum();
+    // Bounds of pages say nothing more than those of the chunk when it has a single page.
+    let statistics = if rows > PAGE_ROWS { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_statistics_enabled(statistics)
         .set_created_by(concat!("pandas-db ", env!("CARGO_PKG_VERSION")).into())
         // Ascending numbers: their differences take almost no space, a dictionary would take them all.
         .set_column_dictionary_enabled(row_column.clone(), false)
         .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+    let Some(longest) = pieces.iter().max_by_key(|piece| piece.num_rows()) else { return Ok(properties.build()) };
+    for (place, field) in longest.schema().fields().iter().enumerate() {
         let path = ColumnPath::from(vec![field.name().clone()]);
-        if holds_nan(column) {
+        if pieces.iter().any(|piece| holds_nan(piece.column(place))) {
             properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
         }
-        if *field.name() != ROW_COLUMN && is_mostly_distinct(column) {
-            properties = properties.set_column_dictionary_enabled(path.clone(), false);
-            if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
-                properties = properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
-            }
+        if *field.name() == ROW_COLUMN || !is_mostly_distinct(longest.column(place)) {
+            continue;
         }
+        properties = properties.set_column_dictionary_enabled(path.clone(), false);
+        properties = match field.data_type() {
+            DataType::Int64 | DataType::Timestamp(..) => {
+                properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
+            }
+            DataType::Utf8 => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
+            _ => properties,
+        };
     }
     Ok(properties.build())
 }

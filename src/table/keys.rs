@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, shorten};
 
 /// The folder of rows whose key is null.
-pub const NULL_PARTITION: &str = "__null__";
+pub(super) const NULL_PARTITION: &str = "__null__";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 const UNIX_EPOCH_FROM_CE_DAYS: i32 = 719_163;
 /// A folder's name is cut here, since file systems allow 255 bytes.
@@ -66,7 +66,7 @@ pub fn parse_columns_keys<'a>(given: impl IntoIterator<Item = (&'a String, &'a S
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the column and both kinds.
-pub fn effective_keys(fixed: Option<&ColumnsKeys>, given: &ColumnsKeys) -> Result<ColumnsKeys> {
+pub(super) fn effective_keys(fixed: Option<&ColumnsKeys>, given: &ColumnsKeys) -> Result<ColumnsKeys> {
     let Some(fixed) = fixed else { return Ok(given.clone()) };
     for (column, kind) in given {
         let shown = shorten(column);

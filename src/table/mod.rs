@@ -6,7 +6,7 @@
 //! | `dataset` | an opened dataset and its newest state |
 //! | `snapshot`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
 //! | `record` | what a commit says of its versions |
-//! | `load`, `split`, `ranges`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
+//! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `delta` | from chunks to a version |
 //! | `read`, `order` | from versions to batches |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
@@ -20,6 +20,7 @@ mod dataset;
 mod delta;
 mod digest;
 mod encode;
+mod group;
 mod keys;
 mod load;
 mod order;

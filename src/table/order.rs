@@ -12,7 +12,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::Int64Type;
 
-use super::buffers::{Buffers, GroupKey, group};
+use super::buffers::Buffers;
+use super::group::GroupKey;
 use super::schema::ROW_COLUMN;
 use super::snapshot::Chunk;
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ use crate::error::{Error, Result};
 pub(super) const OUTPUT_ROWS: usize = 65_536;
 /// Arrow bytes of overlapping chunks that are put in order in memory.
 const MAX_BYTES_IN_MEMORY: u64 = 192 << 20;
+/// Arrow bytes kept in memory while they are set aside.
+const WINDOW_BUFFER_BYTES: usize = 64 << 20;
 /// Arrow bytes of a window when they are not.
 const WINDOW_BYTES: u64 = 24 << 20;
 
@@ -146,24 +149,25 @@ impl Windows {
     pub(super) fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let keys: Vec<GroupKey> = places(&batch)?.iter().map(|place| (place / self.rows) as GroupKey).collect();
         let folder = self.spill_folder.clone();
-        let buffers = self.buffers.get_or_insert_with(|| Buffers::new(batch.schema(), usize::MAX, folder));
-        for (window, rows) in group(&batch, &keys)? {
-            buffers.add(window, rows);
-        }
-        buffers.keep_within_memory()
+        let buffers =
+            self.buffers.get_or_insert_with(|| Buffers::new(batch.schema(), usize::MAX, WINDOW_BUFFER_BYTES, folder));
+        buffers.push(batch, keys)
     }
 
     /// The windows in order, each with its rows in order.
     ///
     /// # Errors
     /// As [`Windows::add`]; reading a window fails likewise.
-    pub(super) fn finish(self) -> impl Iterator<Item = Result<Order>> {
-        self.buffers.map(Buffers::into_parts).into_iter().flat_map(|(windows, store)| {
+    pub(super) fn finish(mut self) -> Result<impl Iterator<Item = Result<Order>>> {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.sort()?;
+        }
+        Ok(self.buffers.map(Buffers::into_parts).into_iter().flat_map(|(windows, store)| {
             windows.into_values().map(move |window| {
                 let batches: Vec<RecordBatch> = store.batches(&window)?.collect::<Result<_>>()?;
                 Order::find(batches)
             })
-        })
+        }))
     }
 }
 
@@ -217,6 +221,7 @@ mod tests {
             batches.into_iter().for_each(|batch| windows.add(batch).unwrap());
             let found: Vec<i64> = windows
                 .finish()
+                .unwrap()
                 .map(Result::unwrap)
                 .flat_map(|order| (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect::<Vec<_>>())
                 .collect();

@@ -469,11 +469,15 @@ enum Fetched {
 
 /// Windows one after the other, each read on a thread of its own.
 fn orders(windows: Windows) -> BoxStream<'static, Result<Order>> {
-    let windows: Box<dyn Iterator<Item = Result<Order>> + Send> = Box::new(windows.finish());
-    stream::try_unfold(windows, |mut windows| {
-        on_thread(move || Ok(windows.next().transpose()?.map(|order| (order, windows))))
-    })
-    .boxed()
+    type Remaining = Box<dyn Iterator<Item = Result<Order>> + Send>;
+    stream::once(on_thread(move || Ok(Box::new(windows.finish()?) as Remaining)))
+        .map_ok(|windows| {
+            stream::try_unfold(windows, |mut windows| {
+                on_thread(move || Ok(windows.next().transpose()?.map(|order| (order, windows))))
+            })
+        })
+        .try_flatten()
+        .boxed()
 }
 
 fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

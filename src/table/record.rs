@@ -19,9 +19,9 @@ use super::keys::ColumnsKeys;
 use crate::error::{Error, Result};
 
 /// The key of `commitInfo` that holds a [`CommitRecord`].
-pub const COMMIT_KEY: &str = "pandasDb";
+pub(super) const COMMIT_KEY: &str = "pandasDb";
 /// The form of the records as written now. Readers refuse a newer one.
-pub const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 1;
 
 /// What a commit adds to the dataset's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,11 +16,11 @@ pub const LOAD_COLUMN: &str = "__pdb_load";
 /// The hidden column that holds a row's place in its load, from 0.
 pub const ROW_COLUMN: &str = "__pdb_row";
 /// What the hidden column of a timestamp's nanoseconds beyond the microsecond begins with.
-pub const REMAINDER_PREFIX: &str = "__pdb_ns_";
+pub(super) const REMAINDER_PREFIX: &str = "__pdb_ns_";
 /// Columns a dataset may have.
-pub const MAX_COLUMNS: usize = 4_096;
+pub(super) const MAX_COLUMNS: usize = 4_096;
 /// Bytes of a column's name.
-pub const MAX_COLUMN_NAME_BYTES: usize = 1_024;
+pub(super) const MAX_COLUMN_NAME_BYTES: usize = 1_024;
 
 /// A column's names, as the table's metadata keeps them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

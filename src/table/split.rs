@@ -11,7 +11,8 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int32Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
-use super::buffers::{BatchStore, Buffers, GroupKey, Partition, group};
+use super::buffers::{BatchStore, Buffers, Partition};
+use super::group::GroupKey;
 use super::keys::{KeyColumn, KeyKind, KeyRange, dates, ids};
 use super::ranges::{IdBounds, RangeCuts, Sample};
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ const DATE_BITS: u32 = 33;
 pub const MAX_DATE_KEYS: usize = 3;
 /// `ID` keys of a dataset.
 pub const MAX_ID_KEYS: usize = 8;
+/// Arrow bytes that one load keeps in memory before it sets rows aside on disk.
+const BUFFER_BYTES: usize = 256 << 20;
 /// Without keys nothing is gained by small chunks: they hold this many times more rows.
 const UNKEYED_CHUNK_FACTOR: usize = 10;
 
@@ -52,8 +55,6 @@ pub(super) struct Splitter {
     bounds: HashMap<GroupKey, Vec<IdBounds>>,
     /// The last partition seen, as long as rows have come sorted by partition.
     sorted_until: Option<GroupKey>,
-    /// Partitions that were written before the end; they count against the limit too.
-    written_partitions: usize,
 }
 
 /// The stored columns of the keys in a batch; `None` for a key that the load does not have.
@@ -72,9 +73,14 @@ impl Splitter {
             )));
         }
         let factor = if keys.is_empty() { UNKEYED_CHUNK_FACTOR } else { 1 };
-        let buffers = Buffers::new(schema, settings.chunk_rows.saturating_mul(factor), settings.spill_folder.clone());
+        let buffers = Buffers::new(
+            schema,
+            settings.chunk_rows.saturating_mul(factor),
+            BUFFER_BYTES,
+            settings.spill_folder.clone(),
+        );
         let sorted_until = Some(GroupKey::MIN);
-        Ok(Self { keys, settings, buffers, bounds: HashMap::new(), sorted_until, written_partitions: 0 })
+        Ok(Self { keys, settings, buffers, bounds: HashMap::new(), sorted_until })
     }
 
     fn has_ids(&self) -> bool {
@@ -96,30 +102,19 @@ impl Splitter {
             return Ok(Vec::new());
         }
         let packed = self.pack(&batch, key_arrays, first_row)?;
-        for (key, rows) in group(&batch, &packed)? {
-            if !self.buffers.contains(key)
-                && self.buffers.len() + self.written_partitions >= self.settings.max_partitions
-            {
-                return Err(Error::exhausted(format!(
-                    "the load has more than {} partitions; use a coarser key, load it in parts, or raise \
-                     --max-partitions",
-                    self.settings.max_partitions
-                )));
-            }
-            self.buffers.add(key, rows);
-        }
         if self.has_ids() {
             self.note_bounds(&packed, key_arrays)?;
-            self.buffers.keep_within_memory()?;
+        }
+        let sorted_from = self.sorted_from(&packed);
+        self.buffers.push(batch, packed)?;
+        self.check_partitions()?;
+        if self.has_ids() {
             return Ok(Vec::new());
         }
         let mut ready = self.buffers.take_full()?;
-        if let Some(first) = self.sorted_from(&packed) {
-            let before = self.buffers.len();
+        if let Some(first) = sorted_from {
             ready.extend(self.buffers.take_before(first)?);
-            self.written_partitions += before - self.buffers.len();
         }
-        self.buffers.keep_within_memory()?;
         Ok(ready.into_iter().map(|(key, batches)| ReadyChunk { ranges: self.unpack(key, &[]), batches }).collect())
     }
 
@@ -128,10 +123,10 @@ impl Splitter {
     /// # Errors
     /// As [`Splitter::push`], and whatever `emit` fails with.
     pub(super) fn finish(mut self, mut emit: impl FnMut(ReadyChunk) -> Result<()>) -> Result<()> {
-        let buffers = std::mem::replace(
-            &mut self.buffers,
-            Buffers::new(Arc::new(arrow::datatypes::Schema::empty()), 1, PathBuf::new()),
-        );
+        self.buffers.sort()?;
+        self.check_partitions()?;
+        let nothing = Buffers::new(Arc::new(arrow::datatypes::Schema::empty()), 1, 0, PathBuf::new());
+        let buffers = std::mem::replace(&mut self.buffers, nothing);
         let (partitions, store) = buffers.into_parts();
         for (key, partition) in partitions {
             match self.keys.iter().position(|key| key.kind == KeyKind::Id) {
@@ -181,19 +176,18 @@ impl Splitter {
                 .chunks(partition)?
                 .try_for_each(|batches| emit(ReadyChunk { ranges: ranges.clone(), batches: batches? }));
         }
-        let mut buffers = Buffers::new(Arc::clone(&store.schema), store.chunk_rows, self.settings.spill_folder.clone());
+        let mut buffers =
+            Buffers::new(Arc::clone(&store.schema), store.chunk_rows, BUFFER_BYTES, self.settings.spill_folder.clone());
         let column = splittable.unwrap_or_default();
         for batch in store.batches(partition)? {
             let batch = batch?;
             let packed: Vec<GroupKey> = ids(batch.column(column))?.into_iter().map(|id| cuts.place(id)).collect();
-            for (range, rows) in group(&batch, &packed)? {
-                buffers.add(range, rows);
-            }
+            buffers.push(batch, packed)?;
             for (range, batches) in buffers.take_full()? {
                 emit(ReadyChunk { ranges: ranges_of(cuts.range(range)), batches })?;
             }
-            buffers.keep_within_memory()?;
         }
+        buffers.sort()?;
         let (partitions, store) = buffers.into_parts();
         for (range, partition) in partitions {
             for batches in store.chunks(&partition)? {
@@ -222,6 +216,17 @@ impl Splitter {
             }
         }
         Ok(packed)
+    }
+
+    fn check_partitions(&self) -> Result<()> {
+        let most = self.settings.max_partitions;
+        if self.buffers.groups_seen() > most {
+            return Err(Error::exhausted(format!(
+                "the load has more than {most} partitions; use a coarser key, load it in parts, or raise \
+                 --max-partitions"
+            )));
+        }
+        Ok(())
     }
 
     /// While rows come sorted by partition, those before the present batch have all theirs, and are written at once

@@ -33,7 +33,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit
 use crate::error::{Error, Result};
 
 /// How deep types may nest.
-pub const MAX_TYPE_DEPTH: usize = 32;
+pub(super) const MAX_TYPE_DEPTH: usize = 32;
 const MAX_DECIMAL128_PRECISION: u8 = 38;
 
 fn nullable(name: &str, data_type: DataType) -> FieldRef {
@@ -44,7 +44,7 @@ fn nullable(name: &str, data_type: DataType) -> FieldRef {
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a type that cannot be kept, naming column and type.
-pub fn physical_type(column: &str, logical: &DataType) -> Result<Option<DataType>> {
+pub(super) fn physical_type(column: &str, logical: &DataType) -> Result<Option<DataType>> {
     if matches!(logical, DataType::Null) {
         return Ok(None);
     }
@@ -55,7 +55,7 @@ pub fn physical_type(column: &str, logical: &DataType) -> Result<Option<DataType
 }
 
 /// Whether a top-level column of this type may need a remainder column for its nanoseconds.
-pub fn has_remainder(logical: &DataType) -> bool {
+pub(super) fn has_remainder(logical: &DataType) -> bool {
     matches!(logical, DataType::Timestamp(TimeUnit::Nanosecond, _))
 }
 
@@ -131,7 +131,7 @@ fn struct_fields(column: &str, fields: &Fields, depth: usize) -> Result<Fields> 
 }
 
 /// Makes names unique ignoring case, leaving the first of each as it is; the empty name becomes `column`.
-pub fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(super) fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut taken = std::collections::HashSet::new();
     names.map(|name| free_name(name, |candidate| taken.insert(candidate.to_lowercase()))).collect()
 }

@@ -14,7 +14,10 @@ fn generate(out: &Path) -> String {
     let descriptors = protox::compile([PROTO], [root().join("proto")]).expect("the .proto file compiles");
     let mut config = prost_build::Config::new();
     config.out_dir(out);
-    config.message_attribute(".", "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, deny_unknown_fields)]");
+    config.message_attribute(
+        ".",
+        "#[derive(serde::Serialize, serde::Deserialize)]\n#[serde(default, deny_unknown_fields)]",
+    );
     for message in &descriptors.file.iter().flat_map(|file| &file.message_type).collect::<Vec<_>>() {
         for field in &message.field {
             let path = format!("{}.{}", message.name(), field.name());
