@@ -38,7 +38,7 @@ enum Command {
     #[command(args_override_self = true, allow_negative_numbers = true)]
     Serve(Box<ServeArgs>),
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
 fn main() -> ExitCode {
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Serve(args)) => serve(*args),
-        Some(Command::Client(command)) => report(run(pandas_db::cli::run(command))),
+        Some(Command::Client(command)) => report(run(pandas_db::cli::run(*command))),
     }
 }
 

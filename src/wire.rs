@@ -93,7 +93,7 @@ impl Encoder {
     }
 }
 
-/// Slices of about [`TARGET_BYTES`], in order; none of a batch without rows.
+/// Slices of about 3 MiB, in order; none of a batch without rows.
 pub fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> {
     let rows = batch.num_rows();
     let step = rows_per_slice(rows, batch_bytes(batch));

@@ -2,7 +2,7 @@
 //!
 //! `generated.rs` is checked in so that nobody needs a protobuf compiler; `tests/it/generated.rs` makes it anew from
 //! the `.proto` file and fails when the two differ. A command arrives packed in `google.protobuf.Any` or as JSON;
-//! [`Command`] tells which of ours it is.
+//! [`read_command`] takes both.
 
 mod generated;
 mod json;

@@ -56,7 +56,7 @@ pub struct Chunk {
     pub load_id: i64,
     /// Its place among the chunks of its load, from 1.
     pub number: i64,
-    /// Bounds of the stored columns, in the order of [`Snapshot::stats_schema`] when it was added.
+    /// Bounds of the stored columns, in the order that [`Snapshot::stats_position`] tells.
     pub stats: Box<[ColumnStats]>,
     /// The smallest and greatest place in the load of its rows.
     pub row_range: (i64, i64),
