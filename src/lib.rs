@@ -28,7 +28,8 @@
 //! # A read
 //!
 //! A dataset's state is kept in memory and brought up to date by reading only the commits made since
-//! ([`table::Snapshot`]). From it the chunks that matter are chosen, for SQL by their bounds; only those are opened. What computes
+//! ([`table::Snapshot`]). From it the chunks that matter are chosen, for SQL by their bounds; only those are opened.
+//! What computes
 //! runs on threads of its own, and a slow client slows the read, not the server's memory.
 //!
 //! # Words

@@ -19,7 +19,7 @@ use crate::http::{HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
 use crate::storage::Storage;
-use crate::table::{Catalog, SplitSettings};
+use crate::table::{Catalog, ReadSettings, SplitSettings};
 use crate::versions::EmbeddedVersionStore;
 
 mod connections;
@@ -30,6 +30,12 @@ const MAX_STREAMS_PER_CONNECTION: u32 = 128;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES: u32 = 1 << 20;
+/// One load holds an eighth of the memory limit, and one read a tenth, before they set rows aside on disk.
+const LOAD_SHARE: usize = 8;
+const MAX_LOAD_BYTES: usize = 256 << 20;
+const ORDER_SHARE: usize = 10;
+const MAX_ORDER_BYTES: usize = 192 << 20;
+const MIN_SHARE_BYTES: usize = 8 << 20;
 /// A connection that does not answer for this long is gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -57,8 +63,10 @@ pub async fn serve(config: Config) -> Result<()> {
             }
         });
     }
+    // Before the ready line, since whoever reads it may stop the server at once.
+    let stopped = stop_signals()?;
     announce(flight_address, http_address)?;
-    stop_signal().await?;
+    stopped.await;
 
     info!("stopping; running calls get {} s", config.shutdown_grace.as_secs_f64());
     drain.start();
@@ -96,11 +104,16 @@ fn build(config: &Config) -> Result<(Service, HttpState)> {
         spill_folder: config.spill_folder.clone(),
         threads,
     };
-    let settings = EngineSettings { session, timeout: config.query_timeout };
+    let read = ReadSettings {
+        order_bytes: share(config.memory_bytes, ORDER_SHARE, MAX_ORDER_BYTES),
+        spill_folder: config.spill_folder.clone(),
+    };
+    let settings = EngineSettings { session, read, timeout: config.query_timeout };
     let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let split = SplitSettings {
         chunk_rows: config.chunk_rows,
         max_partitions: config.max_partitions,
+        buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
     let service = Service {
@@ -112,6 +125,11 @@ fn build(config: &Config) -> Result<(Service, HttpState)> {
         drain: drain.clone(),
     };
     Ok((service, HttpState { datasets, metrics, drain }))
+}
+
+/// The part of the memory limit that one load or read may take for the rows it holds.
+fn share(memory_bytes: usize, part: usize, most: usize) -> usize {
+    (memory_bytes / part).clamp(MIN_SHARE_BYTES, most)
 }
 
 async fn serve_flight(service: Service, listener: TcpListener, config: Config, stop: Arc<Notify>) {
@@ -142,13 +160,16 @@ fn announce(flight: SocketAddr, http: Option<SocketAddr>) -> Result<()> {
         .map_err(|error| Error::unavailable("the ready line cannot be written to stdout").because(error))
 }
 
-/// Waits for SIGTERM or Ctrl-C.
-async fn stop_signal() -> Result<()> {
+/// Begins to listen for SIGTERM and Ctrl-C, and gives what waits for one of them.
+fn stop_signals() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let unusable = |error: std::io::Error| Error::internal("signals cannot be waited for").because(error);
     let mut terminate = signal(SignalKind::terminate()).map_err(unusable)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(unusable),
-    }
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unusable)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -8,7 +8,8 @@ use crate::error::{Error, Result};
 
 macro_rules! serve_args {
     ($($(#[$doc:meta])* $field:ident, $env:literal, $value:literal;)*) => {
-        /// The flags of `pandas-db serve`. Each is also an environment variable and a key of the file that `--config` names;
+        /// The flags of `pandas-db serve`. Each is also an environment variable and a key of the file that `--config`
+        /// names;
         /// a flag goes before the environment, that before the file, and that before the default.
         #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,7 +19,8 @@ macro_rules! serve_args {
             #[serde(skip)]
             pub config: Option<PathBuf>,
             /// Allow --auth none on an address that others can reach
-            #[arg(long, env = "PANDAS_DB_INSECURE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+            #[arg(long, env = "PANDAS_DB_INSECURE", value_name = "BOOL")]
+            #[arg(num_args = 0..=1, default_missing_value = "true")]
             #[serde(deserialize_with = "scalar")]
             pub insecure: Option<String>,
             $($(#[$doc])*
@@ -29,7 +31,8 @@ macro_rules! serve_args {
 
         impl ServeArgs {
             fn or(self, file: Self) -> Self {
-                Self { config: self.config, insecure: self.insecure.or(file.insecure), $($field: self.$field.or(file.$field)),* }
+                let insecure = self.insecure.or(file.insecure);
+                Self { config: self.config, insecure, $($field: self.$field.or(file.$field)),* }
             }
         }
     };

@@ -97,7 +97,8 @@ impl TicketKey {
     /// What a ticket grants to `caller`.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid), with one text for every reason, when the ticket is not one of ours
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid), with one text for every reason, when the ticket is not one of
+    /// ours
     /// for this caller, or too old.
     pub(super) fn verify(&self, caller: &Principal, ticket: &str) -> Result<Grant> {
         let refused = || {

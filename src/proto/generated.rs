@@ -11,7 +11,10 @@ pub struct LoadDataframe {
     /// Which columns partition the data: column name to "Date" or "ID".
     #[prost(map = "string, string", tag = "2")]
     #[serde(deserialize_with = "super::json::nullable")]
-    pub columns_keys: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub columns_keys: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     /// The caller's own name for the version. Absent or "NOW" means the group "default".
     #[prost(string, optional, tag = "3")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,7 +30,10 @@ pub struct LoadDataframe {
     /// When given, the number of rows that must arrive; anything else rejects the load. A client library may end
     /// a stream cleanly when its program fails, and this is how such an end is told from a whole upload.
     #[prost(int64, optional, tag = "6")]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::json::optional_integer")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
     pub total_rows: ::core::option::Option<i64>,
 }
 /// Which rows of a dataset to read. The command of GetFlightInfo and GetSchema, and a ticket of DoGet.
@@ -49,7 +55,10 @@ pub struct GetDataframe {
     pub use_last: bool,
     /// Only this version.
     #[prost(int64, optional, tag = "4")]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::json::optional_integer")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
     pub version: ::core::option::Option<i64>,
     /// The union of live versions as it stood at this ISO 8601 instant, inclusive.
     #[prost(string, optional, tag = "5")]
@@ -109,7 +118,10 @@ pub struct LoadResult {
     pub dataframe_name: ::core::option::Option<::prost::alloc::string::String>,
     /// The number of the version this load made.
     #[prost(int64, optional, tag = "5")]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::json::optional_integer")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
     pub version: ::core::option::Option<i64>,
     /// Its external key.
     #[prost(string, optional, tag = "6")]
@@ -118,14 +130,20 @@ pub struct LoadResult {
     /// The keys of the dataset, not only those that this load gave.
     #[prost(map = "string, string", tag = "7")]
     #[serde(deserialize_with = "super::json::nullable")]
-    pub columns_keys: ::std::collections::HashMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub columns_keys: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     /// Whether the load replaced the earlier versions of its key.
     #[prost(bool, optional, tag = "8")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_last: ::core::option::Option<bool>,
     /// Rows stored.
     #[prost(int64, optional, tag = "9")]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::json::optional_integer")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
     pub total_rows: ::core::option::Option<i64>,
     /// The first 1,000 chunks.
     #[prost(message, repeated, tag = "10")]
@@ -133,7 +151,10 @@ pub struct LoadResult {
     pub chunks: ::prost::alloc::vec::Vec<Chunk>,
     /// How many chunks there are in all.
     #[prost(int64, optional, tag = "11")]
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "super::json::optional_integer")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
     pub chunks_total: ::core::option::Option<i64>,
     /// When the version was committed, ISO 8601 in UTC with microseconds.
     #[prost(string, optional, tag = "12")]

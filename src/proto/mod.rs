@@ -4,6 +4,7 @@
 //! the `.proto` file and fails when the two differ. A command arrives packed in `google.protobuf.Any` or as JSON;
 //! [`read_command`] takes both.
 
+#[rustfmt::skip]
 mod generated;
 mod json;
 

@@ -27,13 +27,15 @@ use super::session::{SessionSettings, plan, session, template};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::{DatasetName, TenantId};
-use crate::table::{Catalog, FrameRead, RowFilter, Selection};
+use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection};
 
 /// Limits of the engine.
 #[derive(Debug, Clone)]
 pub struct EngineSettings {
     /// Memory, disk and threads.
     pub session: SessionSettings,
+    /// How whole frames are read.
+    pub read: ReadSettings,
     /// The longest a statement or a read may take, from its beginning to its last batch.
     pub timeout: Duration,
 }
@@ -89,7 +91,8 @@ impl Engine {
     /// Plans a statement as `tenant` sees it.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) or [`Kind::NotFound`](crate::error::Kind::NotFound) for a statement that is wrong,
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) or [`Kind::NotFound`](crate::error::Kind::NotFound) for a
+    /// statement that is wrong,
     /// [`Kind::Timeout`](crate::error::Kind::Timeout) when planning takes too long.
     pub async fn plan(&self, tenant: &TenantId, sql: &str) -> Result<PlannedQuery> {
         let started = Instant::now();
@@ -158,8 +161,7 @@ impl Engine {
                 Some(Arc::new(parse.await?) as Arc<dyn RowFilter>)
             }
         };
-        let spill = self.settings.session.spill_folder.clone();
-        FrameRead::plan(dataset, snapshot, selection, filter, spill, self.metrics.clone())
+        FrameRead::plan(dataset, snapshot, selection, filter, self.settings.read.clone(), self.metrics.clone())
     }
 
     /// Runs the read of a whole frame; `finish` as in [`Engine::run`].

@@ -1,6 +1,7 @@
 //! One dataset as a table of the query engine.
 //!
-//! From the filters of a query the chunks that matter are chosen in memory; what is handed to the engine is a plain Parquet
+//! From the filters of a query the chunks that matter are chosen in memory; what is handed to the engine is a plain
+//! Parquet
 //! scan of those files. Filters are `Inexact`: they only choose chunks, row groups and pages, and the engine applies
 //! them to the rows again.
 

@@ -1,6 +1,7 @@
 //! Which chunks a condition can rule out, by the bounds in the index.
 //!
-//! The condition is DataFusion's [`PruningPredicate`](datafusion::physical_optimizer::pruning::PruningPredicate); here are the
+//! The condition is DataFusion's [`PruningPredicate`](datafusion::physical_optimizer::pruning::PruningPredicate); here
+//! are the
 //! bounds it asks for. A `Date` key that is kept as text has bounds of text, which say nothing about
 //! `CAST(column AS DATE)`; but its partition is a UTC date, and so conditions on the date or instant of such a column
 //! are answered by the date of the chunk's folder ([`DatedColumns`]).
@@ -34,7 +35,8 @@ const DATE_PREFIX: &str = "__pdb_date_";
 const INSTANT_PREFIX: &str = "__pdb_instant_";
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// Which of `chunks` may hold rows for which all of `filters` are true. A condition that says nothing rules out nothing.
+/// Which of `chunks` may hold rows for which all of `filters` are true. A condition that says nothing rules out
+/// nothing.
 ///
 /// # Errors
 /// When the bounds cannot be compared, which is a defect.

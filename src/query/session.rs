@@ -120,7 +120,8 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
 /// Plans a statement and refuses what none may do.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a statement that does not parse, does not fit its tables, or is not allowed.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a statement that does not parse, does not fit its tables, or is
+/// not allowed.
 pub(super) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
     check_text(sql)?;
     let plan = session.state().create_logical_plan(sql).await.or_query_error()?;

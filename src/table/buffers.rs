@@ -12,7 +12,8 @@ use super::group::{GroupKey, Groups};
 use super::spill::{Segment, SpillFile};
 use crate::error::{Error, Result};
 
-/// Arrow bytes of unsorted batches that are sorted into their groups together, so that a group's rows come in few pieces.
+/// Arrow bytes of unsorted batches that are sorted into their groups together, so that a group's rows come in few
+/// pieces.
 const UNSORTED_BYTES: usize = 48 << 20;
 
 /// Arrow bytes of a chunk, at which it is cut even if it has few rows.
@@ -88,7 +89,7 @@ impl Buffers {
             self.unsorted_bytes += slice_bytes(&batch);
             self.unsorted.push(batch);
             self.unsorted_keys.extend(keys);
-            if self.unsorted_bytes >= UNSORTED_BYTES {
+            if self.unsorted_bytes >= UNSORTED_BYTES.min(self.most_bytes / 4) {
                 self.sort()?;
             }
         }

@@ -1,6 +1,7 @@
 //! Arrays between their logical type (what was sent) and their physical one (what is stored; see `types.rs`).
 //!
-//! Both directions are exact: `to_logical(to_physical(a)) == a` for every array that `to_physical` accepts, dictionaries
+//! Both directions are exact: `to_logical(to_physical(a)) == a` for every array that `to_physical` accepts,
+//! dictionaries
 //! included as far as their [`Categories`] are kept.
 
 use std::sync::Arc;

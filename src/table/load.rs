@@ -1,7 +1,8 @@
 //! One load: from the first message to a durable version.
 //!
 //! Batches are brought into their stored form, split by partition and written as chunks while they arrive, so that the
-//! whole frame is never in memory. Nothing is visible before [`Load::finish`]'s commit, and nothing stays of a load that
+//! whole frame is never in memory. Nothing is visible before [`Load::finish`]'s commit, and nothing stays of a load
+//! that
 //! ends otherwise.
 
 use std::collections::HashSet;
@@ -111,7 +112,8 @@ impl Load {
     /// Takes the schema, which comes before any rows.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a schema that cannot be stored, that contradicts the dataset's, or that
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a schema that cannot be stored, that contradicts the
+    /// dataset's, or that
     /// lacks a key column.
     pub fn begin_rows(&mut self, schema: SchemaRef) -> Result<()> {
         let schema = without_code(schema);
@@ -183,7 +185,8 @@ impl Load {
     /// Stores what is left and commits. The version is durable and visible when this returns.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when there was no schema or the rows are not as many as said, and those of
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when there was no schema or the rows are not as many as said,
+    /// and those of
     /// storing and committing. After an error nothing of the load is visible, or (an unknown outcome, which the
     /// message names) a repeat with the same idempotency key tells.
     pub async fn finish(mut self) -> Result<LoadOutcome> {

@@ -40,7 +40,7 @@ pub use self::commit::LoadOutcome;
 pub use self::dataset::{Dataset, unknown_dataset};
 pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
 pub use self::load::{Load, LoadRequest};
-pub use self::read::{FrameRead, RowFilter, Selection};
+pub use self::read::{FrameRead, ReadSettings, RowFilter, Selection};
 pub use self::record::{CommitRecord, VersionRecord};
 pub use self::schema::{Column, Columns, LOAD_COLUMN, ROW_COLUMN};
 pub use self::snapshot::{Chunk, Snapshot, Version};

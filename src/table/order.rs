@@ -20,12 +20,11 @@ use crate::error::{Error, Result};
 
 /// Rows of a batch that is handed on.
 pub(super) const OUTPUT_ROWS: usize = 65_536;
-/// Arrow bytes of overlapping chunks that are put in order in memory.
-const MAX_BYTES_IN_MEMORY: u64 = 192 << 20;
-/// Arrow bytes kept in memory while they are set aside.
-const WINDOW_BUFFER_BYTES: usize = 64 << 20;
-/// Arrow bytes of a window when they are not.
-const WINDOW_BYTES: u64 = 24 << 20;
+/// Of the bytes that a read may keep in memory, the part that batches take while they are set aside: the others are
+/// being decoded meanwhile.
+const WINDOW_BUFFER_PART: usize = 3;
+/// And the part that one window takes.
+const WINDOW_PART: u64 = 8;
 
 /// Chunks that are read one after the other, or together.
 #[derive(Debug)]
@@ -61,11 +60,12 @@ pub(super) fn runs(mut chunks: Vec<Arc<Chunk>>) -> Vec<Run> {
     runs
 }
 
-/// The rows of a window that one chunk after another is cut into; `None` where all fit in memory.
-pub(super) fn window_rows(chunks: &[Arc<Chunk>], bytes_per_row: u64) -> Option<i64> {
+/// The rows of a window that one chunk after another is cut into; `None` where all fit in `most_bytes`.
+pub(super) fn window_rows(chunks: &[Arc<Chunk>], bytes_per_row: u64, most_bytes: usize) -> Option<i64> {
     let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
     let bytes_per_row = bytes_per_row.max(1);
-    (rows.saturating_mul(bytes_per_row) > MAX_BYTES_IN_MEMORY).then(|| (WINDOW_BYTES / bytes_per_row).max(1) as i64)
+    let most = most_bytes as u64;
+    (rows.saturating_mul(bytes_per_row) > most).then(|| (most / WINDOW_PART / bytes_per_row).max(1) as i64)
 }
 
 fn places(batch: &RecordBatch) -> Result<&[i64]> {
@@ -132,14 +132,15 @@ impl Order {
 /// Rows set aside by windows of consecutive places.
 pub(super) struct Windows {
     rows: i64,
+    most_bytes: usize,
     spill_folder: PathBuf,
     buffers: Option<Buffers>,
 }
 
 impl Windows {
-    /// Windows of `rows` places each.
-    pub(super) fn new(rows: i64, spill_folder: PathBuf) -> Self {
-        Self { rows: rows.max(1), spill_folder, buffers: None }
+    /// Windows of `rows` places each, for a read that may keep `most_bytes` in memory.
+    pub(super) fn new(rows: i64, most_bytes: usize, spill_folder: PathBuf) -> Self {
+        Self { rows: rows.max(1), most_bytes, spill_folder, buffers: None }
     }
 
     /// Sets rows aside.
@@ -148,9 +149,8 @@ impl Windows {
     /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) when the disk is full.
     pub(super) fn add(&mut self, batch: RecordBatch) -> Result<()> {
         let keys: Vec<GroupKey> = places(&batch)?.iter().map(|place| (place / self.rows) as GroupKey).collect();
-        let folder = self.spill_folder.clone();
-        let buffers =
-            self.buffers.get_or_insert_with(|| Buffers::new(batch.schema(), usize::MAX, WINDOW_BUFFER_BYTES, folder));
+        let (folder, most) = (self.spill_folder.clone(), self.most_bytes / WINDOW_BUFFER_PART);
+        let buffers = self.buffers.get_or_insert_with(|| Buffers::new(batch.schema(), usize::MAX, most, folder));
         buffers.push(batch, keys)
     }
 
@@ -217,13 +217,15 @@ mod tests {
             let order = Order::find(batches.clone()).unwrap();
             let found: Vec<i64> = (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect();
             prop_assert_eq!(&found, &wanted);
-            let mut windows = Windows::new(7, std::env::temp_dir());
+            let mut windows = Windows::new(7, 1_000, std::env::temp_dir());
             batches.into_iter().for_each(|batch| windows.add(batch).unwrap());
             let found: Vec<i64> = windows
                 .finish()
                 .unwrap()
                 .map(Result::unwrap)
-                .flat_map(|order| (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect::<Vec<_>>())
+                .flat_map(|order| {
+                    (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect::<Vec<_>>()
+                })
                 .collect();
             prop_assert_eq!(&found, &wanted);
         }

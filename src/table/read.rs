@@ -71,8 +71,17 @@ pub struct FrameRead {
     union: SchemaRef,
     schema: SchemaRef,
     filter: Option<Arc<dyn RowFilter>>,
-    spill_folder: PathBuf,
+    settings: ReadSettings,
     metrics: Metrics,
+}
+
+/// How frames are read.
+#[derive(Debug, Clone)]
+pub struct ReadSettings {
+    /// Arrow bytes of rows that one read puts in order in memory; more are set aside on disk.
+    pub order_bytes: usize,
+    /// Where they are set aside.
+    pub spill_folder: PathBuf,
 }
 
 impl FrameRead {
@@ -86,7 +95,7 @@ impl FrameRead {
         snapshot: Arc<Snapshot>,
         selection: &Selection,
         filter: Option<Arc<dyn RowFilter>>,
-        spill_folder: PathBuf,
+        settings: ReadSettings,
         metrics: Metrics,
     ) -> Result<Self> {
         let (versions, fallback) = select(&dataset, &snapshot, selection)?;
@@ -96,7 +105,7 @@ impl FrameRead {
         }
         let union = union_schema(&schemas, &snapshot.columns)?;
         let schema = project(&union, &selection.columns)?;
-        Ok(Self { dataset, snapshot, versions, union, schema, filter, spill_folder, metrics })
+        Ok(Self { dataset, snapshot, versions, union, schema, filter, settings, metrics })
     }
 
     /// The schema of the frame.
@@ -325,7 +334,7 @@ impl Part {
     fn stream_mixed(self: Arc<Self>, chunks: Vec<Arc<Chunk>>) -> BoxStream<'static, Result<RecordBatch>> {
         let record = &self.version.record;
         let bytes_per_row = record.bytes.max(0) as u64 / record.rows.max(1) as u64;
-        let window = window_rows(&chunks, bytes_per_row);
+        let window = window_rows(&chunks, bytes_per_row, self.read.settings.order_bytes);
         let part = Arc::clone(&self);
         let decoded = stream::iter(chunks)
             .map(move |chunk| {
@@ -346,7 +355,8 @@ impl Part {
                 stream::once(order).map_ok(move |order| Arc::clone(&part).stream_order(order)).try_flatten().boxed()
             }
             Some(rows) => {
-                let windows = Windows::new(rows, self.read.spill_folder.clone());
+                let windows =
+                    Windows::new(rows, self.read.settings.order_bytes, self.read.settings.spill_folder.clone());
                 let set_aside = decoded.try_fold(windows, |mut windows, batches| {
                     on_thread(move || {
                         batches.into_iter().try_for_each(|batch| windows.add(batch))?;

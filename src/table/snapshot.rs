@@ -1,7 +1,8 @@
 //! A dataset as it stands at one commit: its versions, columns, keys and chunks.
 //!
 //! A snapshot is built by applying commits in order ([`Snapshot::apply`]) and never changes; a newer one shares what
-//! stayed the same. Chunks that were removed stay in it until they are vacuumed, with the commit that removed them, so that
+//! stayed the same. Chunks that were removed stay in it until they are vacuumed, with the commit that removed them, so
+//! that
 //! reading an earlier state is a mask over the same list.
 
 use std::collections::HashSet;

@@ -23,8 +23,6 @@ const DATE_BITS: u32 = 33;
 pub const MAX_DATE_KEYS: usize = 3;
 /// `ID` keys of a dataset.
 pub const MAX_ID_KEYS: usize = 8;
-/// Arrow bytes that one load keeps in memory before it sets rows aside on disk.
-const BUFFER_BYTES: usize = 256 << 20;
 /// Without keys nothing is gained by small chunks: they hold this many times more rows.
 const UNKEYED_CHUNK_FACTOR: usize = 10;
 
@@ -35,6 +33,8 @@ pub struct SplitSettings {
     pub chunk_rows: usize,
     /// Partitions of one load; more are refused before anything is written.
     pub max_partitions: usize,
+    /// Arrow bytes that one load keeps in memory before it sets rows aside on disk.
+    pub buffer_bytes: usize,
     /// Where rows are set aside.
     pub spill_folder: PathBuf,
 }
@@ -76,7 +76,7 @@ impl Splitter {
         let buffers = Buffers::new(
             schema,
             settings.chunk_rows.saturating_mul(factor),
-            BUFFER_BYTES,
+            settings.buffer_bytes,
             settings.spill_folder.clone(),
         );
         let sorted_until = Some(GroupKey::MIN);
@@ -176,8 +176,12 @@ impl Splitter {
                 .chunks(partition)?
                 .try_for_each(|batches| emit(ReadyChunk { ranges: ranges.clone(), batches: batches? }));
         }
-        let mut buffers =
-            Buffers::new(Arc::clone(&store.schema), store.chunk_rows, BUFFER_BYTES, self.settings.spill_folder.clone());
+        let mut buffers = Buffers::new(
+            Arc::clone(&store.schema),
+            store.chunk_rows,
+            self.settings.buffer_bytes,
+            self.settings.spill_folder.clone(),
+        );
         let column = splittable.unwrap_or_default();
         for batch in store.batches(partition)? {
             let batch = batch?;

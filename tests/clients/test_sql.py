@@ -356,7 +356,7 @@ def test_statements_that_reach_outside_are_refused(client, orders, query):
         " ",
         ";",
         "SELEC 1",
-        "SELECT FROM GROUP",
+        "SELECT * FORM x",
         "SELECT 'open",
         "SELECT nope",
         "SELECT nope(1)",

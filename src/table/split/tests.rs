@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn settings(chunk_rows: usize, max_partitions: usize) -> SplitSettings {
-    SplitSettings { chunk_rows, max_partitions, spill_folder: std::env::temp_dir() }
+    SplitSettings { chunk_rows, max_partitions, buffer_bytes: 4_096, spill_folder: std::env::temp_dir() }
 }
 
 fn key(name: &str, index: usize, kind: KeyKind) -> KeyColumn {
