@@ -24,7 +24,8 @@ macro_rules! serve_args {
             #[serde(deserialize_with = "scalar")]
             pub insecure: Option<String>,
             $($(#[$doc])*
-            #[arg(long, env = $env, value_name = $value)]
+            // Help would show what the environment holds, secrets too.
+            #[arg(long, env = $env, value_name = $value, hide_env_values = true)]
             #[serde(deserialize_with = "scalar")]
             pub $field: Option<String>,)*
         }

@@ -24,6 +24,9 @@ pub(super) fn query_error(error: DataFusionError) -> Error {
             "{message}; SHOW TABLES lists what there is, and names with capitals or other characters want quotes"
         )),
         DataFusionError::Plan(message) => Error::invalid(message.clone()),
+        DataFusionError::NotImplemented(message) if message.contains("single SQL statement") => {
+            Error::invalid("one statement at a time; send the others by themselves")
+        }
         DataFusionError::NotImplemented(message) => Error::unimplemented(message.clone()),
         DataFusionError::ResourcesExhausted(message) => {
             Error::exhausted(format!("the query needs more memory than --memory-limit allows; narrow it: {message}"))

@@ -25,8 +25,9 @@ use crate::error::{Error, Result};
 const ROW_GROUP_ROWS: usize = 131_072;
 /// Rows of a page: what is decoded together, and the least that a query can skip within a chunk.
 const PAGE_ROWS: usize = 20_000;
-/// Pieces of a chunk that are encoded as they are.
+/// Pieces of a chunk that are encoded as they are, however small.
 const MAX_PIECES: usize = 8;
+const SMALL_PIECE_ROWS: usize = 8_192;
 /// The fastest level: higher ones cost more time in a load than they save in reads.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -58,9 +59,10 @@ pub(super) struct EncodedChunk {
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when Parquet refuses a stored type.
 pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load_id: i64) -> Result<EncodedChunk> {
-    // Many small pieces cost more to encode one by one than to join first.
-    let few = batches.len() <= MAX_PIECES;
-    let joined = if few { None } else { Some(join(schema, batches)?) };
+    // Small pieces cost more to encode one by one than to join first; joining large ones would double their memory.
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let small = batches.len() > MAX_PIECES && rows / batches.len() < SMALL_PIECE_ROWS;
+    let joined = if small { Some(join(schema, batches)?) } else { None };
     let pieces: &[RecordBatch] = joined.as_ref().map_or(batches, std::slice::from_ref);
     let remainders = used_remainders(schema, pieces);
     let pieces = pieces.iter().map(|piece| finish_columns(piece, load_id, &remainders)).collect::<Result<Vec<_>>>()?;

@@ -29,6 +29,8 @@ use crate::storage::store_error;
 
 /// Chunks that one read fetches and decodes ahead of its consumer.
 const CHUNKS_AHEAD: usize = 3;
+/// Arrow bytes of them; of larger chunks fewer are decoded ahead.
+const BYTES_AHEAD: u64 = 32 << 20;
 
 /// Which versions and columns to read.
 #[derive(Debug, Clone, Default)]
@@ -312,6 +314,7 @@ impl Part {
 
     /// Chunks one after the other, some decoded ahead.
     fn stream_apart(self: Arc<Self>, chunks: Vec<Arc<Chunk>>) -> BoxStream<'static, Result<RecordBatch>> {
+        let ahead = self.chunks_ahead(&chunks);
         stream::iter(chunks)
             .map(move |chunk| {
                 let part = Arc::clone(&self);
@@ -324,17 +327,27 @@ impl Part {
                     .await
                 }
             })
-            .buffered(CHUNKS_AHEAD)
+            .buffered(ahead)
             .map_ok(|batches: Vec<RecordBatch>| stream::iter(batches.into_iter().map(Ok)))
             .try_flatten()
             .boxed()
     }
 
+    fn bytes_per_row(&self) -> u64 {
+        let record = &self.version.record;
+        record.bytes.max(0) as u64 / record.rows.max(1) as u64
+    }
+
+    fn chunks_ahead(&self, chunks: &[Arc<Chunk>]) -> usize {
+        let most_rows = chunks.iter().map(|chunk| chunk.rows).max().unwrap_or_default();
+        let largest = most_rows.saturating_mul(self.bytes_per_row()).max(1);
+        ((BYTES_AHEAD / largest) as usize).clamp(1, CHUNKS_AHEAD)
+    }
+
     /// Chunks whose rows are to be put in order.
     fn stream_mixed(self: Arc<Self>, chunks: Vec<Arc<Chunk>>) -> BoxStream<'static, Result<RecordBatch>> {
-        let record = &self.version.record;
-        let bytes_per_row = record.bytes.max(0) as u64 / record.rows.max(1) as u64;
-        let window = window_rows(&chunks, bytes_per_row, self.read.settings.order_bytes);
+        let window = window_rows(&chunks, self.bytes_per_row(), self.read.settings.order_bytes);
+        let ahead = self.chunks_ahead(&chunks);
         let part = Arc::clone(&self);
         let decoded = stream::iter(chunks)
             .map(move |chunk| {
@@ -344,7 +357,7 @@ impl Part {
                     on_thread(move || part.decode(part.contents(file)?, true)).await
                 }
             })
-            .buffer_unordered(CHUNKS_AHEAD);
+            .buffer_unordered(ahead);
         match window {
             None => {
                 let order = async move {

@@ -8,6 +8,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::buffers::slice_bytes;
 use super::encode::{WrittenChunk, encode_chunk};
 use super::keys::{KeyColumn, partition_folder};
 use super::split::ReadyChunk;
@@ -18,6 +19,9 @@ use crate::storage::store_error;
 /// Chunks of one load that are encoded or stored at the same time. More than the cores, so that they encode on while
 /// others wait for the disk.
 const CHUNKS_IN_FLIGHT: usize = 6;
+/// Arrow bytes of them, in units that a permit stands for: few large chunks at a time, many small ones.
+const PERMITS: usize = 36;
+const PERMIT_BYTES: usize = 1 << 20;
 
 /// The chunks of one load on their way to storage.
 pub(super) struct ChunkWriter {
@@ -41,7 +45,7 @@ impl ChunkWriter {
         keys: Arc<[KeyColumn]>,
         load_id: i64,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(CHUNKS_IN_FLIGHT));
+        let permits = Arc::new(Semaphore::new(PERMITS));
         let (tasks, written) = (JoinSet::new(), Vec::new());
         Self { store, root, schema, keys, load_id, permits, tasks, written, submitted: 0 }
     }
@@ -54,7 +58,9 @@ impl ChunkWriter {
         while let Some(done) = self.tasks.try_join_next() {
             self.take(done)?;
         }
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let bytes: usize = chunk.batches.iter().map(slice_bytes).sum();
+        let weight = (bytes / PERMIT_BYTES).clamp(PERMITS / CHUNKS_IN_FLIGHT, PERMITS) as u32;
+        let permit = Arc::clone(&self.permits).acquire_many_owned(weight).await;
         let permit = permit.map_err(|error| Error::internal("the chunk writer was closed").because(error))?;
         let (store, root, schema) = (Arc::clone(&self.store), self.root.clone(), Arc::clone(&self.schema));
         let (keys, load_id, number) = (Arc::clone(&self.keys), self.load_id, self.submitted);

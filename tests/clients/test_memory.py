@@ -9,9 +9,9 @@ import pytest
 from frames import get_command, load_descriptor
 
 MIB = 1 << 20
-SENT = 400 * MIB
+SENT = 700 * MIB
 MEMORY_LIMIT = 128 * MIB
-MOST_RESIDENT = 360 * MIB  # Less than what is sent, so a server that holds the frame fails.
+MOST_RESIDENT = 640 * MIB  # Less than what is sent, so a server that holds the frame fails.
 BATCH_ROWS = 32_768
 DATES = 365
 
