@@ -10,8 +10,6 @@ use std::time::Duration;
 use arrow_flight::FlightClient;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
-use bytes::Bytes;
-use prost::Message;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
@@ -27,9 +25,6 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_RECEIVED_MESSAGE: usize = 64 * 1024 * 1024;
 /// HTTP/2 flow-control window; the default of 64 KiB would hold a fast link back.
 const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// Where the types of `pandas_db.proto` live inside a `google.protobuf.Any`.
-const TYPE_URL_PREFIX: &str = "type.googleapis.com/pandas_db.v1.";
-
 /// Which server to talk to, and as whom.
 #[derive(Clone, clap::Args)]
 pub struct ServerOptions {
@@ -91,12 +86,6 @@ fn http_address(server: &str) -> Result<String> {
         ))),
         _ => Err(Error::invalid(format!("--server '{server}': unknown scheme '{scheme}'; write grpc://HOST:PORT"))),
     }
-}
-
-/// A message of `pandas_db.proto`, packed as the servers of Flight take commands.
-pub(super) fn packed<M: Message>(name: &str, message: &M) -> Bytes {
-    let any = prost_types::Any { type_url: format!("{TYPE_URL_PREFIX}{name}"), value: message.encode_to_vec() };
-    any.encode_to_vec().into()
 }
 
 /// What went wrong in a Flight call, as an error of ours.
@@ -221,13 +210,5 @@ mod tests {
     fn the_token_is_not_shown() {
         let options = ServerOptions { server: "grpc://h:1".into(), token: Some("secret".into()) };
         assert!(!format!("{options:?}").contains("secret"));
-    }
-
-    #[test]
-    fn a_command_is_packed_with_its_type() {
-        let command = crate::proto::LoadDataframe { dataframe_name: "a/b".into(), ..Default::default() };
-        let any = prost_types::Any::decode(packed("LoadDataframe", &command)).unwrap();
-        assert_eq!(any.type_url, "type.googleapis.com/pandas_db.v1.LoadDataframe");
-        assert_eq!(crate::proto::LoadDataframe::decode(any.value.as_slice()).unwrap(), command);
     }
 }

@@ -12,7 +12,7 @@ use super::connect::{self, ServerOptions};
 use super::download;
 use super::output::{Format, Output};
 use crate::error::Result;
-use crate::proto::GetDataframe;
+use crate::proto::{GetDataframe, Packed};
 
 /// What `get` takes.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub(super) async fn run(args: GetArgs) -> Result<()> {
         filter: args.filter,
     };
     let mut client = connect::connect(&args.server).await?;
-    let descriptor = FlightDescriptor::new_cmd(connect::packed("GetDataframe", &command));
+    let descriptor = FlightDescriptor::new_cmd(command.pack());
     let info = client.get_flight_info(descriptor).await.map_err(connect::flight_error)?;
     download::run(client, info, total_is_exact, Output { format, file: args.output }).await
 }

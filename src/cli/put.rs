@@ -20,7 +20,7 @@ use super::input::Source;
 use super::{blocking, output, progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::proto::{LoadDataframe, LoadResult};
+use crate::proto::{LoadDataframe, LoadResult, Packed};
 use crate::wire::{self, Encoder};
 
 /// How often a load is tried in all.
@@ -141,7 +141,7 @@ async fn upload(
     bar: &ProgressBar,
 ) -> Result<LoadResult> {
     let mut client = connect::connect(server).await?;
-    let descriptor = FlightDescriptor::new_cmd(connect::packed("LoadDataframe", command));
+    let descriptor = FlightDescriptor::new_cmd(command.pack());
     let (sender, receiver) = mpsc::channel(QUEUED_MESSAGES);
     let source = Arc::clone(source);
     let feeding = blocking("reading the file", move || feed(&source, descriptor, &sender));
