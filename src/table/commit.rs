@@ -73,7 +73,6 @@ struct Draft {
     versions: Vec<VersionRecord>,
     columns: Columns,
     keys: Option<ColumnsKeys>,
-    remainders: HashSet<String>,
     newest: i64,
     last_created: Option<DateTime<Utc>>,
     schema_changed: bool,
@@ -228,7 +227,6 @@ impl Draft {
             versions: Vec::new(),
             columns: snapshot.columns.clone(),
             keys: snapshot.keys.clone(),
-            remainders: HashSet::new(),
             newest: snapshot.newest(),
             last_created: snapshot.versions.last().map(|version| version.record.created_at),
             schema_changed: !snapshot.exists(),
@@ -269,7 +267,6 @@ impl Draft {
             || keys != self.keys;
         self.columns = columns;
         self.keys = keys;
-        self.remainders.extend(remainders);
         self.newest += 1;
         let mut record = load.record.clone();
         record.version = self.newest;

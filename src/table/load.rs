@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
+use super::blocking::on_thread;
 use super::categories::{CategoryBuilder, count_in_schema};
 use super::commit::{LoadOutcome, PendingLoad};
 use super::convert::{physical_field, to_physical};
@@ -299,11 +300,6 @@ fn wrong_total(total: i64, rows: i64) -> Error {
     Error::invalid(format!(
         "total_rows is {total}, but {rows} rows arrived; the upload was cut or miscounted: repeat it"
     ))
-}
-
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal("work on a batch broke off").because(error))?
 }
 
 impl Layout {

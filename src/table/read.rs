@@ -14,6 +14,7 @@ use object_store::{GetResultPayload, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::blocking::on_thread;
 use super::categories::{Categories, count_dictionaries, empty_values, union};
 use super::convert::to_logical;
 use super::dataset::Dataset;
@@ -512,9 +513,4 @@ fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
 async fn fetch(dataset: &Dataset, location: &object_store::path::Path) -> Result<Bytes> {
     let result = dataset.store().get(location).await.map_err(|error| store_error("reading a chunk", error))?;
     result.bytes().await.map_err(|error| store_error("reading a chunk", error))
-}
-
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::internal("decoding a chunk broke off").because(error))?
 }
