@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashSet;
 
@@ -103,10 +102,9 @@ impl Buffers {
         if batches.is_empty() {
             return Ok(());
         }
-        let batch = concat_batches(&self.store.schema, &batches)
-            .map_err(|error| Error::internal("batches could not be joined").because(error))?;
-        drop(batches);
-        for (key, rows) in Groups::find(&keys).sorted_slices(&batch)? {
+        let groups = Groups::find(&keys);
+        drop(keys);
+        for (key, rows) in groups.sorted_slices(&self.store.schema, &batches)? {
             self.add(key, rows);
         }
         Ok(())

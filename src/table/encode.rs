@@ -1,6 +1,5 @@
 //! One chunk as a Parquet file.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -9,6 +8,7 @@ use arrow::datatypes::{
     DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
 use bytes::Bytes;
+use hashbrown::HashSet;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -16,6 +16,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
+use super::buffers::slice_bytes;
 use super::convert::physical_field;
 use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
 use super::stats::delta_stats;
@@ -69,7 +70,8 @@ pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load_id:
     let Some(first) = pieces.first() else { return Err(Error::internal("a chunk without rows")) };
     let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
     let options = ArrowWriterOptions::new().with_properties(properties(&pieces)?).with_skip_arrow_metadata(true);
-    let mut file = Vec::new();
+    // Grown step by step, a buffer of this size would be copied several times.
+    let mut file = Vec::with_capacity(pieces.iter().map(slice_bytes).sum::<usize>());
     let mut writer = ArrowWriter::try_new_with_options(&mut file, first.schema(), options).map_err(broken)?;
     for piece in &pieces {
         writer.write(piece).map_err(broken)?;
@@ -175,8 +177,15 @@ fn distinct<T: std::hash::Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T)
 /// a query in the same way, so they count too.
 fn holds_nan(column: &ArrayRef) -> bool {
     match column.data_type() {
-        DataType::Float32 => column.as_primitive::<Float32Type>().iter().flatten().any(f32::is_nan),
-        DataType::Float64 => column.as_primitive::<Float64Type>().iter().flatten().any(f64::is_nan),
+        // What stands under a null may be NaN too, so only then the nulls are looked at.
+        DataType::Float32 => {
+            let floats = column.as_primitive::<Float32Type>();
+            floats.values().iter().any(|value| value.is_nan()) && floats.iter().flatten().any(f32::is_nan)
+        }
+        DataType::Float64 => {
+            let floats = column.as_primitive::<Float64Type>();
+            floats.values().iter().any(|value| value.is_nan()) && floats.iter().flatten().any(f64::is_nan)
+        }
         _ => false,
     }
 }
