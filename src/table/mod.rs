@@ -8,10 +8,11 @@
 //! | `record` | what a commit says of its versions |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `delta` | from chunks to a version |
-//! | `read`, `order` | from versions to batches |
+//! | `read`, `order`, `assembly` | from versions to batches |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
 
+mod assembly;
 mod blocking;
 mod buffers;
 mod catalog;

@@ -8,19 +8,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{concat, interleave, take};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
-use arrow::error::ArrowError;
+use arrow::array::RecordBatch;
 
+use super::assembly::{Order, places};
 use super::buffers::Buffers;
 use super::group::GroupKey;
-use super::schema::ROW_COLUMN;
 use super::snapshot::Chunk;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
-/// Rows of a batch that is handed on.
-pub(super) const OUTPUT_ROWS: usize = 65_536;
 /// Of the bytes that a read may keep in memory, the part that batches take while they are set aside: the others are
 /// being decoded meanwhile.
 const WINDOW_BUFFER_PART: usize = 3;
@@ -69,130 +64,6 @@ pub(super) fn window_rows(chunks: &[Arc<Chunk>], bytes_per_row: u64, most_bytes:
     (rows.saturating_mul(bytes_per_row) > most).then(|| (most / WINDOW_PART / bytes_per_row).max(1) as i64)
 }
 
-fn places(batch: &RecordBatch) -> Result<&[i64]> {
-    let column = batch.column_by_name(ROW_COLUMN).and_then(|column| column.as_primitive_opt::<Int64Type>());
-    column.map(|places| places.values().as_ref()).ok_or_else(|| Error::corrupt("a chunk lacks the places of its rows"))
-}
-
-/// Rows of several batches, and the order they belong in.
-pub(super) struct Order {
-    schema: SchemaRef,
-    columns: Vec<Rows>,
-    /// For each batch the number of its first row, if the rows of all were counted through.
-    starts: Vec<u32>,
-    /// For consecutive places, the batch and the row in it.
-    slots: Vec<(u32, u32)>,
-}
-
-/// The values of one column.
-enum Rows {
-    /// Joined, since picking fixed widths from one array costs a third of picking them from hundreds.
-    Joined(ArrayRef),
-    /// As the batches have them: joined, long texts might go beyond what offsets of 32 bits reach.
-    Apart(Vec<ArrayRef>),
-}
-
-const EMPTY_SLOT: (u32, u32) = (u32::MAX, u32::MAX);
-
-impl Order {
-    /// Finds the order of the rows of `batches`, which all have the same form.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the places are missing or out of reach of each other.
-    pub(super) fn find(batches: Vec<RecordBatch>) -> Result<Self> {
-        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        let kept: Vec<usize> = schema
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| field.name() != ROW_COLUMN)
-            .map(|(place, _)| place)
-            .collect();
-        let schema = schema.project(&kept).map_err(out_of_form)?;
-        let mut starts = Vec::with_capacity(batches.len());
-        let mut rows: u32 = 0;
-        for batch in &batches {
-            starts.push(rows);
-            rows = u32::try_from(batch.num_rows()).ok().and_then(|more| rows.checked_add(more)).ok_or_else(damaged)?;
-        }
-        let slots = slots(&batches)?;
-        let column = |place| batches.iter().map(|batch| Arc::clone(batch.column(place))).collect();
-        let columns = kept.into_iter().map(|place| Rows::new(column(place))).collect::<Result<_>>()?;
-        Ok(Self { schema: Arc::new(schema), columns, starts, slots })
-    }
-
-    /// How many batches come out.
-    pub(super) fn outputs(&self) -> usize {
-        self.slots.len().div_ceil(OUTPUT_ROWS)
-    }
-
-    /// The batch of this number, its rows in order, without their places.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when the batches differ in form.
-    pub(super) fn output(&self, number: usize) -> Result<RecordBatch> {
-        let slots = || self.slots.iter().skip(number * OUTPUT_ROWS).take(OUTPUT_ROWS);
-        let start = |batch: u32| self.starts.get(batch as usize).copied().unwrap_or_default();
-        let counted: UInt32Array = slots().map(|(batch, row)| start(*batch) + row).collect::<Vec<u32>>().into();
-        let pairs: Vec<(usize, usize)> = slots().map(|(batch, row)| (*batch as usize, *row as usize)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(pairs.len()));
-        let columns = self.columns.iter().map(|column| match column {
-            Rows::Joined(values) => take(values, &counted, None),
-            Rows::Apart(values) => interleave(&values.iter().map(AsRef::as_ref).collect::<Vec<_>>(), &pairs),
-        });
-        columns
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options))
-            .map_err(out_of_form)
-    }
-}
-
-impl Rows {
-    fn new(arrays: Vec<ArrayRef>) -> Result<Self> {
-        let fixed = arrays
-            .first()
-            .is_some_and(|array| array.data_type().is_primitive() || *array.data_type() == DataType::Boolean);
-        if !fixed {
-            return Ok(Self::Apart(arrays));
-        }
-        concat(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map(Self::Joined).map_err(out_of_form)
-    }
-}
-
-fn out_of_form(error: ArrowError) -> Error {
-    Error::internal("rows could not be put in order").because(error)
-}
-
-fn damaged() -> Error {
-    Error::corrupt("the places of a chunk's rows are damaged")
-}
-
-/// The batch and the row in it of each place, in order.
-fn slots(batches: &[RecordBatch]) -> Result<Vec<(u32, u32)>> {
-    const MAX_SPREAD: i64 = 1 << 31;
-    let mut bounds: Option<(i64, i64)> = None;
-    for batch in batches {
-        // Within a chunk places rise, but a batch from disk may hold rows of several.
-        for place in places(batch)? {
-            let (min, max) = bounds.unwrap_or((*place, *place));
-            bounds = Some((min.min(*place), max.max(*place)));
-        }
-    }
-    let Some((min, max)) = bounds else { return Ok(Vec::new()) };
-    let spread = max.checked_sub(min).filter(|spread| (0..MAX_SPREAD).contains(spread)).ok_or_else(damaged)?;
-    let mut slots = vec![EMPTY_SLOT; spread as usize + 1];
-    for (number, batch) in batches.iter().enumerate() {
-        for (row, place) in places(batch)?.iter().enumerate() {
-            if let Some(slot) = slots.get_mut((place - min) as usize) {
-                *slot = (number as u32, row as u32);
-            }
-        }
-    }
-    // Places of rows that a filter's pruning left out.
-    slots.retain(|slot| *slot != EMPTY_SLOT);
-    Ok(slots)
-}
-
 /// Rows set aside by windows of consecutive places.
 pub(super) struct Windows {
     rows: i64,
@@ -229,7 +100,7 @@ impl Windows {
         Ok(self.buffers.map(Buffers::into_parts).into_iter().flat_map(|(windows, store)| {
             windows.into_values().map(move |window| {
                 let batches: Vec<RecordBatch> = store.batches(&window)?.collect::<Result<_>>()?;
-                Order::find(batches)
+                Order::find(&batches)
             })
         }))
     }
@@ -237,9 +108,11 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
     use proptest::prelude::*;
 
+    use super::super::schema::ROW_COLUMN;
     use super::*;
 
     fn chunk(first: i64, last: i64) -> Arc<Chunk> {
@@ -257,11 +130,25 @@ mod tests {
 
     fn batch(places: &[i64]) -> RecordBatch {
         let column = Arc::new(Int64Array::from(places.to_vec())) as ArrayRef;
-        RecordBatch::try_from_iter([(ROW_COLUMN, Arc::clone(&column)), ("x", column)]).unwrap()
+        let texts = places.iter().map(|place| (place % 3 != 0).then(|| place.to_string()));
+        let texts = Arc::new(texts.collect::<StringArray>()) as ArrayRef;
+        let numbers = places.iter().map(|place| (place % 5 != 0).then_some(*place)).collect::<Int64Array>();
+        let numbers = Arc::new(numbers) as ArrayRef;
+        let columns = [(ROW_COLUMN, Arc::clone(&column)), ("x", column), ("s", texts), ("n", numbers)];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
     }
 
     fn values(batch: &RecordBatch) -> Vec<i64> {
-        batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+        let places = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
+        let (texts, numbers) = (batch.column(1).as_string::<i32>(), batch.column(2).as_primitive::<Int64Type>());
+        for (row, place) in places.iter().enumerate() {
+            assert_eq!(
+                texts.is_valid(row).then(|| texts.value(row).to_string()),
+                (place % 3 != 0).then(|| place.to_string())
+            );
+            assert_eq!(numbers.is_valid(row).then(|| numbers.value(row)), (place % 5 != 0).then_some(*place));
+        }
+        places
     }
 
     #[test]
@@ -274,11 +161,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_come_back_in_order_by_both_ways(owners in proptest::collection::vec(0usize..5, 1..300)) {
+        fn rows_come_back_in_order_by_both_ways(owners in proptest::collection::vec(0usize..6, 1..300)) {
             let of = |owner| (0..owners.len() as i64).filter(|i| owners[*i as usize] == owner).collect::<Vec<i64>>();
             let batches: Vec<RecordBatch> = (0..5).map(|owner| batch(&of(owner))).collect();
-            let wanted: Vec<i64> = (0..owners.len() as i64).collect();
-            let order = Order::find(batches.clone()).unwrap();
+            // Places of a sixth batch are left out, as pruning does.
+            let wanted: Vec<i64> = (0..owners.len() as i64).filter(|i| owners[*i as usize] < 5).collect();
+            let order = Order::find(&batches).unwrap();
             let found: Vec<i64> = (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect();
             prop_assert_eq!(&found, &wanted);
             let mut windows = Windows::new(7, 1_000, std::env::temp_dir());

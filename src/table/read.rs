@@ -14,11 +14,12 @@ use object_store::{GetResultPayload, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::assembly::{Assembly, OUTPUT_ROWS, Order};
 use super::blocking::on_thread;
 use super::categories::{Categories, count_dictionaries, empty_values, union};
 use super::convert::to_logical;
 use super::dataset::Dataset;
-use super::order::{OUTPUT_ROWS, Order, Run, Windows, runs, window_rows};
+use super::order::{Run, Windows, runs, window_rows};
 use super::record::{StoredCategories, VersionRecord, decode_batch, decode_inline_batch, empty_batch};
 use super::schema::{REMAINDER_PREFIX, ROW_COLUMN, union_schema};
 use super::snapshot::{Chunk, Snapshot, Version};
@@ -349,6 +350,7 @@ impl Part {
     fn stream_mixed(self: Arc<Self>, chunks: Vec<Arc<Chunk>>) -> BoxStream<'static, Result<RecordBatch>> {
         let window = window_rows(&chunks, self.bytes_per_row(), self.read.settings.order_bytes);
         let ahead = self.chunks_ahead(&chunks);
+        let Some(rows) = window else { return self.stream_assembled(chunks, ahead) };
         let part = Arc::clone(&self);
         let decoded = stream::iter(chunks)
             .map(move |chunk| {
@@ -359,34 +361,49 @@ impl Part {
                 }
             })
             .buffer_unordered(ahead);
-        match window {
-            None => {
-                let order = async move {
-                    let batches: Vec<Vec<RecordBatch>> = decoded.try_collect().await?;
-                    on_thread(move || Order::find(batches.concat())).await
-                };
+        let windows = Windows::new(rows, self.read.settings.order_bytes, self.read.settings.spill_folder.clone());
+        let set_aside = decoded.try_fold(windows, |mut windows, batches| {
+            on_thread(move || {
+                batches.into_iter().try_for_each(|batch| windows.add(batch))?;
+                Ok(windows)
+            })
+        });
+        stream::once(set_aside)
+            .map_ok(move |windows| {
                 let part = Arc::clone(&self);
-                stream::once(order).map_ok(move |order| Arc::clone(&part).stream_order(order)).try_flatten().boxed()
-            }
-            Some(rows) => {
-                let windows =
-                    Windows::new(rows, self.read.settings.order_bytes, self.read.settings.spill_folder.clone());
-                let set_aside = decoded.try_fold(windows, |mut windows, batches| {
+                orders(windows).map_ok(move |order| Arc::clone(&part).stream_order(order)).try_flatten()
+            })
+            .try_flatten()
+            .boxed()
+    }
+
+    /// Chunks whose rows fit in memory together: each is put in order as it is decoded.
+    fn stream_assembled(
+        self: Arc<Self>,
+        chunks: Vec<Arc<Chunk>>,
+        ahead: usize,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
+        let part = Arc::clone(&self);
+        let order = async move {
+            let ends = chunks.iter().map(|chunk| chunk.row_range);
+            let bounds = ends.reduce(|(first, last), (other, end)| (first.min(other), last.max(end)));
+            let (first, last) = bounds.unwrap_or_default();
+            let assembly = Arc::new(Assembly::new(first, last)?);
+            let adding = stream::iter(chunks.into_iter().map(Ok)).try_for_each_concurrent(ahead, |chunk| {
+                let (part, assembly) = (Arc::clone(&part), Arc::clone(&assembly));
+                async move {
+                    let file = part.fetch_chunk(&chunk).await?;
                     on_thread(move || {
-                        batches.into_iter().try_for_each(|batch| windows.add(batch))?;
-                        Ok(windows)
+                        part.decode(part.contents(file)?, true)?.iter().try_for_each(|batch| assembly.add(batch))
                     })
-                });
-                let part = Arc::clone(&self);
-                stream::once(set_aside)
-                    .map_ok(move |windows| {
-                        let part = Arc::clone(&part);
-                        orders(windows).map_ok(move |order| Arc::clone(&part).stream_order(order)).try_flatten()
-                    })
-                    .try_flatten()
-                    .boxed()
-            }
-        }
+                    .await
+                }
+            });
+            adding.await?;
+            let assembly = Arc::into_inner(assembly).ok_or_else(|| Error::internal("rows are still being added"))?;
+            on_thread(move || assembly.finish()).await
+        };
+        stream::once(order).map_ok(move |order| Arc::clone(&self).stream_order(order)).try_flatten().boxed()
     }
 
     fn stream_order(self: Arc<Self>, order: Order) -> BoxStream<'static, Result<RecordBatch>> {
