@@ -388,7 +388,8 @@ impl Part {
             let ends = chunks.iter().map(|chunk| chunk.row_range);
             let bounds = ends.reduce(|(first, last), (other, end)| (first.min(other), last.max(end)));
             let (first, last) = bounds.unwrap_or_default();
-            let assembly = Arc::new(Assembly::new(first, last)?);
+            let rows = chunks.iter().map(|chunk| chunk.rows as usize).sum();
+            let assembly = Arc::new(Assembly::new(rows, first, last)?);
             let adding = stream::iter(chunks.into_iter().map(Ok)).try_for_each_concurrent(ahead, |chunk| {
                 let (part, assembly) = (Arc::clone(&part), Arc::clone(&assembly));
                 async move {
@@ -401,7 +402,7 @@ impl Part {
             });
             adding.await?;
             let assembly = Arc::into_inner(assembly).ok_or_else(|| Error::internal("rows are still being added"))?;
-            on_thread(move || assembly.finish()).await
+            on_thread(move || Ok(assembly.finish())).await
         };
         stream::once(order).map_ok(move |order| Arc::clone(&self).stream_order(order)).try_flatten().boxed()
     }
