@@ -1,9 +1,12 @@
 //! The program: reads the command line and does what it says.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use pandas_db::cli::ClientCommand;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use pandas_db::cli::{ClientCommand, ServerOptions};
 use pandas_db::config::{Config, ServeArgs};
 use pandas_db::error::{Error, Result};
 
@@ -21,9 +24,10 @@ const EXIT_USAGE: u8 = 2;
 #[command(
     name = "pandas-db",
     version,
-    args_conflicts_with_subcommands = true,
     args_override_self = true,
-    allow_negative_numbers = true
+    allow_negative_numbers = true,
+    after_help = "The options above are those of serve. The other commands take --server URL and --token TOKEN, before \
+                  or after the command, and options of their own."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -42,7 +46,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match parse(std::env::args_os()) {
         Ok(arguments) => arguments,
         Err(error) if error.use_stderr() => {
             // The first paragraph says what is wrong; the rest is the manual.
@@ -59,8 +63,49 @@ fn main() -> ExitCode {
     match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Serve(args)) => serve(*args),
-        Some(Command::Client(command)) => report(run(pandas_db::cli::run(*command))),
+        Some(Command::Client(command)) => match command.check() {
+            Ok(()) => report(run(pandas_db::cli::run(*command))),
+            Err(error) => refuse(error),
+        },
     }
+}
+
+/// Reads the command line. The options that say which server to talk to may stand before the command as well; the
+/// settings of `serve` may not, since they would be ignored there.
+fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Arguments, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(words)?;
+    let given = |options: Vec<Arg>| {
+        let is_given = |option: &&Arg| matches.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine);
+        options.iter().find(is_given).and_then(Arg::get_long).map(|long| format!("--{long}"))
+    };
+    let misplaced = match matches.subcommand_name() {
+        None | Some("serve") => given(options::<ServerOptions>())
+            .map(|option| format!("{option} is for the commands that talk to a server, not for serve")),
+        Some(_) => None,
+    };
+    let misplaced = misplaced.or_else(|| {
+        matches
+            .subcommand_name()
+            .and(given(options::<ServeArgs>()))
+            .map(|option| format!("{option} is a setting of serve; it stands after 'serve', or without a command"))
+    });
+    match misplaced {
+        Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+        None => Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command)),
+    }
+}
+
+fn command() -> clap::Command {
+    // Global ones are handed down to all commands. They are hidden, or the manual of `serve` would show them; those of
+    // the other commands show their own.
+    let ahead = options::<ServerOptions>().into_iter().map(|option| option.global(true).hide(true));
+    Arguments::command().args(ahead)
+}
+
+/// The options that a part of the command line consists of.
+fn options<T: Args>() -> Vec<Arg> {
+    T::augment_args(clap::Command::new("")).get_arguments().cloned().collect()
 }
 
 fn serve(args: ServeArgs) -> ExitCode {
@@ -73,7 +118,8 @@ fn serve(args: ServeArgs) -> ExitCode {
     }
 }
 
-/// A server that cannot start says why in one line; once it has started it does not fail.
+/// What cannot be begun says why in one line: a server that cannot start, which does not fail once it has started, or a
+/// command that lacks an argument.
 fn refuse(error: Error) -> ExitCode {
     eprintln!("error: {}", error.message());
     ExitCode::from(EXIT_USAGE)
@@ -91,5 +137,62 @@ fn report(outcome: Result<()>) -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<&str> {
+        std::iter::once("pandas-db").chain(line.split_whitespace()).collect()
+    }
+
+    fn refusal(line: &str) -> String {
+        parse(words(line)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_server_may_stand_before_and_after_the_command() {
+        for line in [
+            "--server grpc://h:1 --token t ls a",
+            "ls a --server grpc://h:1 --token t",
+            "--server grpc://h:1 ls --token t a",
+            "--server grpc://other:2 --token t ls a --server grpc://h:1",
+        ] {
+            let Some(Command::Client(command)) = parse(words(line)).unwrap().command else { panic!("{line}") };
+            let ClientCommand::Ls(args) = *command else { panic!("{line}") };
+            assert_eq!(args.prefix.as_deref(), Some("a"), "{line}");
+            assert_eq!(
+                (args.server.server.as_str(), args.server.token.as_deref()),
+                ("grpc://h:1", Some("t")),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_of_serve_stand_with_serve_or_alone() {
+        let alone = parse(words("--listen 127.0.0.1:1")).unwrap();
+        assert!(alone.command.is_none());
+        assert_eq!(alone.serve.listen.as_deref(), Some("127.0.0.1:1"));
+        let Some(Command::Serve(args)) = parse(words("serve --listen 127.0.0.1:1")).unwrap().command else { panic!() };
+        assert_eq!(args.listen.as_deref(), Some("127.0.0.1:1"));
+        assert!(parse(words("")).unwrap().command.is_none());
+        for line in ["--listen 127.0.0.1:1 ls", "--listen 127.0.0.1:1 serve", "--insecure true versions a"] {
+            assert!(refusal(line).contains("is a setting of serve"), "{line}");
+        }
+        for line in ["--server grpc://h:1", "--server grpc://h:1 serve", "serve --token t", "--token t --listen x"] {
+            assert!(refusal(line).contains("not for serve"), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+        // A manual comes as a refusal to go on.
+        assert!(refusal("ls --help").contains("--server <URL>"));
+        assert!(!refusal("serve --help").contains("--server"));
+        assert!(refusal("--help").starts_with("A database for DataFrames"));
     }
 }

@@ -37,6 +37,11 @@ impl TenantId {
         Self("default".into())
     }
 
+    /// The tenant that a record of ours names.
+    pub fn stored(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// The tenant as records hold it.
     pub fn as_str(&self) -> &str {
         &self.0

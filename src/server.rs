@@ -19,7 +19,7 @@ use crate::http::{HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
 use crate::storage::Storage;
-use crate::table::{Catalog, ReadSettings, SplitSettings};
+use crate::table::{Catalog, Maintenance, MaintenanceSettings, ReadSettings, SplitSettings};
 use crate::versions::EmbeddedVersionStore;
 
 mod connections;
@@ -50,7 +50,7 @@ pub async fn serve(config: Config) -> Result<()> {
         Some(address) => Some(bind("http", address).await?),
         None => None,
     };
-    let (service, http_state) = build(&config)?;
+    let (service, http_state, maintenance) = build(&config)?;
     let drain = service.drain.clone();
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
@@ -63,6 +63,7 @@ pub async fn serve(config: Config) -> Result<()> {
             }
         });
     }
+    let background = tokio::spawn(maintenance.run());
     // Before the ready line, since whoever reads it may stop the server at once.
     let stopped = stop_signals()?;
     announce(flight_address, http_address)?;
@@ -70,6 +71,7 @@ pub async fn serve(config: Config) -> Result<()> {
 
     info!("stopping; running calls get {} s", config.shutdown_grace.as_secs_f64());
     drain.start();
+    background.abort();
     if tokio::time::timeout(config.shutdown_grace, drain.finished()).await.is_err() {
         warn!("some calls were still running when their time was up");
     }
@@ -89,7 +91,7 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|error| Error::internal("a listener has no address").because(error))
 }
 
-fn build(config: &Config) -> Result<(Service, HttpState)> {
+fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
     let (metrics, drain) = (Metrics::default(), Drain::default());
     let storage = Storage::open_local(&config.storage)?;
     let versions = Arc::new(EmbeddedVersionStore::open(&config.versions_file)?);
@@ -116,15 +118,22 @@ fn build(config: &Config) -> Result<(Service, HttpState)> {
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let maintenance = MaintenanceSettings {
+        split: split.clone(),
+        vacuum_after: config.vacuum_after,
+        interval: config.maintenance_interval,
+    };
     let service = Service {
         datasets: Arc::clone(&datasets),
         engine,
         tickets: TicketKey::open(&config.handle_key)?,
+        maintenance: maintenance.clone(),
         loads: LoadSettings { split, max_message_bytes: config.max_message_bytes },
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
-    Ok((service, HttpState { datasets, metrics, drain }))
+    let http = HttpState { datasets: Arc::clone(&datasets), metrics, drain };
+    Ok((service, http, Maintenance::new(datasets, maintenance)))
 }
 
 /// The part of the memory limit that one load or read may take for the rows it holds.

@@ -1,8 +1,12 @@
-//! The command-line client: `put`, `get`, `sql` and `ls`, each over Arrow Flight.
+//! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact` and `vacuum`, all over Arrow Flight.
 //!
 //! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
-//! all, progress is drawn on a terminal only, and a reader that closes the pipe early ends the command quietly.
+//! all, `rm` deletes nothing unless somebody said yes, progress is drawn on a terminal only, and a reader that closes
+//! the pipe early ends the command quietly.
 
+mod action;
+mod columns;
+mod compact;
 mod connect;
 mod dictionaries;
 mod download;
@@ -12,16 +16,23 @@ mod ls;
 mod output;
 mod progress;
 mod put;
+mod rm;
 mod sql;
 mod target;
 #[cfg(test)]
 mod tests;
+mod vacuum;
+mod versions;
 
+pub use compact::CompactArgs;
 pub use connect::ServerOptions;
 pub use get::GetArgs;
 pub use ls::LsArgs;
 pub use put::PutArgs;
+pub use rm::RmArgs;
 pub use sql::{SqlArgs, SqlFormat};
+pub use vacuum::VacuumArgs;
+pub use versions::VersionsArgs;
 
 use crate::error::{Error, Result};
 
@@ -36,6 +47,27 @@ pub enum ClientCommand {
     Sql(SqlArgs),
     /// List datasets
     Ls(LsArgs),
+    /// List the versions of a dataset
+    Versions(VersionsArgs),
+    /// Delete a dataset, or one version of it
+    Rm(RmArgs),
+    /// Merge the small chunks of a dataset
+    Compact(CompactArgs),
+    /// Delete the files of what was replaced or deleted long enough ago
+    Vacuum(VacuumArgs),
+}
+
+impl ClientCommand {
+    /// Says whether the command can be run as it stands; it asks no server.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when an argument is missing.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Rm(args) => rm::check(args),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Runs one client command to its end.
@@ -45,6 +77,10 @@ pub async fn run(command: ClientCommand) -> Result<()> {
         ClientCommand::Get(args) => get::run(args).await,
         ClientCommand::Sql(args) => sql::run(args).await,
         ClientCommand::Ls(args) => ls::run(args).await,
+        ClientCommand::Versions(args) => versions::run(args).await,
+        ClientCommand::Rm(args) => rm::run(args).await,
+        ClientCommand::Compact(args) => compact::run(args).await,
+        ClientCommand::Vacuum(args) => vacuum::run(args).await,
     }
 }
 

@@ -35,6 +35,7 @@ struct State {
     reads: Mutex<Vec<GetDataframe>>,
     statements: Mutex<Vec<String>>,
     tokens: Mutex<Vec<Option<String>>>,
+    actions: Mutex<Vec<(String, serde_json::Value)>>,
     breaks_off: bool,
 }
 
@@ -138,8 +139,19 @@ impl FlightService for Pretended {
         Err(Status::unimplemented(""))
     }
 
-    async fn do_action(&self, _: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
-        Err(Status::unimplemented(""))
+    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+        let Action { r#type: kind, body } = request.into_inner();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let answers = match (body["dataframe_name"].as_str(), kind.as_str()) {
+            (Some("my/data"), "list_versions") => vec![r#"{"version": 1}"#, r#"{"version": "2", "state": "live"}"#],
+            (Some("my/data"), "delete_version") => vec![r#"{"dataframe_name": "my/data", "version": 2}"#],
+            (Some("my/data"), _) => vec![r#"{"dataframe_name": "my/data"}"#],
+            (Some("garbled"), _) => vec!["nonsense"],
+            (Some("mute"), _) => Vec::new(),
+            _ => return Err(Status::not_found("[NOT_FOUND] dataset 'absent' does not exist")),
+        };
+        self.0.actions.lock().unwrap().push((kind, body));
+        Ok(Response::new(stream::iter(answers).map(|answer| Ok(arrow_flight::Result::new(answer))).boxed()))
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
@@ -283,6 +295,57 @@ async fn ls_asks_for_the_prefix() {
     run(ClientCommand::Ls(LsArgs { prefix: Some("my/".into()), server })).await.unwrap();
 }
 
+fn rm_args(name: &str, version: Option<i64>, server: &ServerOptions) -> RmArgs {
+    RmArgs { name: name.into(), version, yes: true, server: server.clone() }
+}
+
+#[tokio::test]
+async fn actions_go_out_as_json() {
+    let (state, server) = serve(State::default()).await;
+    let name = || "my/data".to_owned();
+    let versions = |external_key: Option<&str>, all| {
+        let external_key = external_key.map(str::to_owned);
+        ClientCommand::Versions(VersionsArgs { name: name(), external_key, all, server: server.clone() })
+    };
+    for command in [
+        versions(None, false),
+        versions(Some("k"), true),
+        ClientCommand::Rm(rm_args("my/data", Some(2), &server)),
+        ClientCommand::Rm(rm_args("my/data", None, &server)),
+        ClientCommand::Compact(CompactArgs { name: name(), server: server.clone() }),
+        ClientCommand::Vacuum(VacuumArgs { name: name(), server: server.clone() }),
+    ] {
+        command.check().unwrap();
+        run(command).await.unwrap();
+    }
+    let expected = [
+        ("list_versions", serde_json::json!({"dataframe_name": "my/data", "include_replaced": false})),
+        (
+            "list_versions",
+            serde_json::json!({"dataframe_name": "my/data", "external_key": "k", "include_replaced": true}),
+        ),
+        ("delete_version", serde_json::json!({"dataframe_name": "my/data", "version": 2})),
+        ("delete_dataframe", serde_json::json!({"dataframe_name": "my/data"})),
+        ("compact", serde_json::json!({"dataframe_name": "my/data"})),
+        ("vacuum", serde_json::json!({"dataframe_name": "my/data"})),
+    ];
+    let expected = expected.map(|(kind, body)| (kind.to_owned(), body));
+    assert_eq!(*state.actions.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn an_action_without_an_answer_is_a_failure() {
+    let (_, server) = serve(State::default()).await;
+    for (name, words) in [
+        ("mute", "[INTERNAL] the server ended the action delete_dataframe without an answer"),
+        ("garbled", "[INTERNAL] the server's answer to the action delete_dataframe cannot be read"),
+        ("absent", "[NOT_FOUND] dataset 'absent' does not exist"),
+    ] {
+        let error = run(ClientCommand::Rm(rm_args(name, None, &server))).await.unwrap_err();
+        assert!(error.to_string().starts_with(words), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
     let server = ServerOptions { server: "grpc://127.0.0.1:1".into(), token: None };
@@ -304,4 +367,7 @@ fn the_command_line_is_sound() {
     let ClientCommand::Get(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not get") };
     assert_eq!(args.version, Some(7));
     assert_eq!(args.columns, ["a", "b"]);
+    let line = ["pandas-db", "rm", "a/b", "--version", "7"];
+    let ClientCommand::Rm(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not rm") };
+    assert_eq!((args.version, args.yes), (Some(7), false));
 }

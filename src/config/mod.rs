@@ -38,6 +38,10 @@ pub struct Config {
     pub spill_folder: PathBuf,
     /// Disk that queries may take there.
     pub spill_bytes: u64,
+    /// How long ended data stays readable.
+    pub vacuum_after: Duration,
+    /// The time between two passes of the background over all datasets.
+    pub maintenance_interval: Duration,
     /// How long running calls get when the server is told to stop.
     pub shutdown_grace: Duration,
     /// Rows of a chunk, about.
@@ -108,6 +112,13 @@ fn duration(flag: &str, value: &str) -> Result<Duration> {
     humantime::parse_duration(value).map_err(|_| bad(flag, value, "not a duration such as 30s, 5m or 7d"))
 }
 
+fn interval(flag: &str, value: &str) -> Result<Duration> {
+    match duration(flag, value)? {
+        Duration::ZERO => Err(bad(flag, value, "must be more than 0")),
+        interval => Ok(interval),
+    }
+}
+
 fn not_built(flag: &str, value: &str, instead: &str) -> Error {
     bad(flag, value, format_args!("not available in this version; {instead}"))
 }
@@ -131,8 +142,6 @@ impl Config {
             "off" => None,
             address => Some(parse("http", address, "an address such as 127.0.0.1:8080, or off")?),
         };
-        // Checked although nothing is vacuumed before it: a mistake should show at the start.
-        duration("vacuum-after", &or(&args.vacuum_after, "7d"))?;
         Ok(Self {
             listen,
             http,
@@ -148,6 +157,8 @@ impl Config {
             chunk_rows: positive("chunk-rows", &or(&args.chunk_rows, "100000"))?,
             max_partitions: positive("max-partitions", &or(&args.max_partitions, "4096"))?,
             log_format: log_format(&or(&args.log_format, "auto"))?,
+            vacuum_after: duration("vacuum-after", &or(&args.vacuum_after, "7d"))?,
+            maintenance_interval: interval("maintenance-interval", &or(&args.maintenance_interval, "10m"))?,
             storage,
         })
     }

@@ -70,8 +70,10 @@ serve_args! {
     tls_client_ca, "PANDAS_DB_TLS_CLIENT_CA", "FILE";
     /// Secret of at least 32 bytes that signs tickets [default: made and kept beside the version records]
     handle_key, "PANDAS_DB_HANDLE_KEY", "SECRET";
-    /// How long replaced data stays readable [default: 7d]
+    /// How long replaced and deleted data stays readable before its files are deleted [default: 7d]
     vacuum_after, "PANDAS_DB_VACUUM_AFTER", "DURATION";
+    /// Time between two passes of the background: retention, merging of small chunks, vacuum [default: 10m]
+    maintenance_interval, "PANDAS_DB_MAINTENANCE_INTERVAL", "DURATION";
     /// Where audit lines go: off, stderr or a file [default: off]
     audit_log, "PANDAS_DB_AUDIT_LOG", "WHERE";
     /// Memory that all queries together may hold [default: 2GiB]

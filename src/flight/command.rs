@@ -3,7 +3,6 @@
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, Ticket};
-use chrono::{DateTime, Utc};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -12,6 +11,7 @@ use crate::auth::Principal;
 use crate::error::{Error, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
 use crate::proto::{GetDataframe, LoadDataframe, Packed, SqlTicket, is_json, read_command, read_json};
+use crate::query::parse_instant;
 use crate::table::Selection;
 
 /// What stands before the name of a Flight SQL command in the type URL of an `Any`.
@@ -22,6 +22,13 @@ const FLIGHT_SQL_PREFIX: &str = "type.googleapis.com/arrow.flight.protocol.sql."
 pub(super) enum ReadCommand {
     /// Whole rows of a dataset.
     Frame(GetDataframe),
+    /// What a ticket of ours was signed for.
+    Granted {
+        /// The rows.
+        command: GetDataframe,
+        /// The table that the dataset was then.
+        table: String,
+    },
     /// The result of a statement.
     Sql(String),
 }
@@ -63,7 +70,10 @@ pub(super) fn read_ticket(ticket: &Ticket, caller: &Principal, key: &TicketKey) 
     };
     let token = std::str::from_utf8(&signed).unwrap_or_default();
     match key.verify(caller, token)? {
-        Grant::Frame(json) => read_json(json.as_bytes(), GetDataframe::NAME).map(ReadCommand::Frame),
+        Grant::Frame { command, table } => {
+            let command = read_json(command.as_bytes(), GetDataframe::NAME)?;
+            Ok(ReadCommand::Granted { command, table })
+        }
         Grant::Sql(sql) => Ok(ReadCommand::Sql(sql)),
     }
 }
@@ -124,14 +134,6 @@ pub(super) fn selection(command: &GetDataframe) -> Result<Selection> {
     let as_of = command.as_of.as_deref().map(parse_instant).transpose()?;
     let (use_last, version, columns) = (command.use_last, command.version, command.columns.clone());
     Ok(Selection { external_key, use_last, version, as_of, columns })
-}
-
-fn parse_instant(text: &str) -> Result<DateTime<Utc>> {
-    arrow::compute::kernels::cast_utils::string_to_datetime(&Utc, text).map_err(|error| {
-        let shown = shorten(text);
-        Error::invalid(format!("as_of: '{shown}' is not an ISO 8601 instant such as 2024-06-01T00:00:00Z"))
-            .because(error)
-    })
 }
 
 /// The ticket of a statement, as Flight SQL clients expect it.

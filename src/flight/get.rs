@@ -47,12 +47,13 @@ impl PlannedRead {
     /// Those of [`Engine::read`] and [`Engine::plan`].
     pub(super) async fn plan(engine: &Engine, caller: &Principal, command: &ReadCommand) -> Result<Self> {
         match command {
-            ReadCommand::Frame(command) => {
-                let name = DatasetName::parse(&command.dataframe_name)?;
-                let selection = selection(command)?;
-                let read = engine.read(&caller.tenant, &name, &selection, command.filter.as_deref()).await?;
-                Ok(Self::Frame(Box::new(read)))
-            }
+            ReadCommand::Frame(command) => plan_frame(engine, caller, command).await,
+            ReadCommand::Granted { command, table } => match plan_frame(engine, caller, command).await? {
+                Self::Frame(read) if read.table_id() != table => Err(Error::not_found(
+                    "the dataset of this ticket was deleted, and another has its name; call GetFlightInfo again",
+                )),
+                read => Ok(read),
+            },
             ReadCommand::Sql(sql) => engine.plan(&caller.tenant, sql).await.map(Self::Sql),
         }
     }
@@ -82,6 +83,13 @@ impl PlannedRead {
     }
 }
 
+async fn plan_frame(engine: &Engine, caller: &Principal, command: &GetDataframe) -> Result<PlannedRead> {
+    let name = DatasetName::parse(&command.dataframe_name)?;
+    let selection = selection(command)?;
+    let read = engine.read(&caller.tenant, &name, &selection, command.filter.as_deref()).await?;
+    Ok(PlannedRead::Frame(Box::new(read)))
+}
+
 /// A batch as it is sent.
 struct Encoded {
     rows: u64,
@@ -103,10 +111,13 @@ pub(super) fn flight_info(
         (PlannedRead::Frame(read), ReadCommand::Frame(command)) => {
             let pinned = serde_json::to_string(&pin(command, read));
             let pinned = pinned.map_err(|error| Error::internal("a ticket cannot be written").because(error))?;
-            (key.sign(caller, Grant::Frame(pinned))?.into(), read.total_rows(), read.total_bytes())
+            let grant = Grant::Frame { command: pinned, table: read.table_id().into() };
+            (key.sign(caller, grant)?.into(), read.total_rows(), read.total_bytes())
         }
         (_, ReadCommand::Sql(sql)) => (statement_ticket(key.sign(caller, Grant::Sql(sql.clone()))?), None, None),
-        (PlannedRead::Sql(_), ReadCommand::Frame(_)) => return Err(Error::internal("a read was planned as a query")),
+        (_, ReadCommand::Frame(_) | ReadCommand::Granted { .. }) => {
+            return Err(Error::internal("a read was planned as a query"));
+        }
     };
     let endpoint = FlightEndpoint::new().with_ticket(arrow_flight::Ticket { ticket });
     let info = FlightInfo::new()

@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use unicode_normalization::UnicodeNormalization;
 
 use crate::auth::Principal;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::names::DatasetName;
 use crate::proto::{GetDataframe, Packed};
 use crate::table::Catalog;
@@ -54,7 +54,11 @@ impl Cursor {
     async fn next(&mut self) -> Result<Option<FlightInfo>> {
         loop {
             if let Some(record) = self.page.pop_front() {
-                return self.describe(&record).await.map(Some);
+                match self.describe(&record).await {
+                    // It was deleted since the page was read.
+                    Err(error) if error.kind() == Kind::NotFound => continue,
+                    described => return described.map(Some),
+                }
             }
             if self.ended {
                 return Ok(None);

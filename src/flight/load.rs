@@ -181,8 +181,9 @@ fn receiving(load: &Load) -> LoadResult {
 
 fn committed(name: &DatasetName, outcome: &LoadOutcome) -> LoadResult {
     let record = &outcome.record;
-    let chunks = outcome.snapshot.chunks_of_load(record.load_id);
-    let listed = chunks.iter().take(MAX_LISTED_CHUNKS).map(|chunk| Chunk {
+    let committed = outcome.snapshot.version(record.version).map_or(outcome.snapshot.log_version, |v| v.committed);
+    let chunks = outcome.snapshot.chunks_of_load(record.load_id, committed);
+    let listed = chunks.take(MAX_LISTED_CHUNKS).map(|chunk| Chunk {
         path: chunk.path.clone(),
         rows: chunk.rows as i64,
         number: chunk.number,

@@ -7,11 +7,13 @@
 //! | `command` | what a descriptor or ticket asks for |
 //! | `load` | `DoPut`: an upload |
 //! | `guard` | what is checked of a message before it is decoded |
+//! | `action` | `DoAction`: versions, retention, deleting, compaction, vacuum |
 //! | `get` | `GetFlightInfo`, `GetSchema`, `DoGet` |
 //! | `listing` | `ListFlights` |
 //! | `ticket` | signed tickets |
 //! | `status` | our errors as gRPC statuses; the only such place |
 
+mod action;
 mod call;
 mod command;
 mod get;

@@ -16,6 +16,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
+use super::action::{Actions, action_types};
 use super::call::{Call, Drain};
 use super::command::{read_descriptor, read_load, read_ticket};
 use super::get::{PlannedRead, flight_info, messages, schema_result};
@@ -24,10 +25,10 @@ use super::load::{ANSWERS_AHEAD, LoadSettings, Upload};
 use super::status::{from_status, to_status};
 use super::ticket::TicketKey;
 use crate::auth::Principal;
-use crate::error::{Error, Result, shorten};
+use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::query::Engine;
-use crate::table::Catalog;
+use crate::table::{Catalog, MaintenanceSettings};
 
 /// What the service works with.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Service {
     pub tickets: TicketKey,
     /// How uploads are taken.
     pub loads: LoadSettings,
+    /// How datasets are maintained, on demand too.
+    pub maintenance: MaintenanceSettings,
     /// What is counted.
     pub metrics: Metrics,
     /// Whether calls are taken.
@@ -196,15 +199,17 @@ impl FlightService for Service {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let (call, _) = self.begin("do_action")?;
-        let name = shorten(&request.get_ref().r#type);
-        let refused =
-            async { Err(Error::unimplemented(format!("the action '{name}' is not available in this version"))) };
-        self.answer(call, refused).await
+        let (call, caller) = self.begin("do_action")?;
+        let work = async {
+            let actions = Actions { datasets: &self.datasets, settings: &self.maintenance, caller: &caller };
+            let answers = actions.run(request.get_ref()).await?;
+            Ok(stream::iter(answers.into_iter().map(Ok)).boxed())
+        };
+        self.answer(call, work).await
     }
 
     async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
         let (call, _) = self.begin("list_actions")?;
-        self.answer(call, async { Ok(stream::empty().boxed()) }).await
+        self.answer(call, async { Ok(stream::iter(action_types().into_iter().map(Ok)).boxed()) }).await
     }
 }

@@ -21,8 +21,13 @@ const SECRET_BYTES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Grant {
-    /// Rows of a dataset: a `GetDataframe` in JSON, with what was the newest then.
-    Frame(String),
+    /// Rows of a dataset.
+    Frame {
+        /// A `GetDataframe` in JSON, with what was the newest then.
+        command: String,
+        /// The table that the dataset was: under the same name there may be another since.
+        table: String,
+    },
     /// The result of a statement.
     Sql(String),
 }

@@ -165,3 +165,282 @@ pub struct LoadResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplicate: ::core::option::Option<bool>,
 }
+/// The body of the action list_versions. Answered with one VersionInfo for each version, in order.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListVersions {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// Only the versions of this external key.
+    #[prost(string, optional, tag = "2")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_key: ::core::option::Option<::prost::alloc::string::String>,
+    /// Ended versions too, until they are vacuumed.
+    #[prost(bool, tag = "3")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub include_replaced: bool,
+}
+/// One version of a dataset.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct VersionInfo {
+    /// Its number, from 1, in commit order.
+    #[prost(int64, tag = "1")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub version: i64,
+    /// The caller's own name for it, or "default".
+    #[prost(string, tag = "2")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub external_key: ::prost::alloc::string::String,
+    /// "live", "replaced", "deleted" or "expired".
+    #[prost(string, tag = "3")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub state: ::prost::alloc::string::String,
+    /// When it was committed, ISO 8601 in UTC with microseconds.
+    #[prost(string, tag = "4")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub created_at: ::prost::alloc::string::String,
+    /// The user who loaded it.
+    #[prost(string, tag = "5")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub created_by: ::prost::alloc::string::String,
+    /// Rows.
+    #[prost(int64, tag = "6")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub rows: i64,
+    /// Arrow bytes as they were sent.
+    #[prost(int64, tag = "7")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub bytes: i64,
+    /// Chunks it was stored in.
+    #[prost(int64, tag = "8")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub chunks: i64,
+    /// Whether it replaced the earlier versions of its key.
+    #[prost(bool, tag = "9")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub keep_last: bool,
+    /// The idempotency key it was loaded with.
+    #[prost(string, optional, tag = "10")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// The body of the action describe_dataframe. Answered with one DataframeInfo.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DescribeDataframe {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+}
+/// A dataset.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DataframeInfo {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// The Arrow schema of the union of its live versions, as an IPC message.
+    #[prost(bytes = "vec", tag = "2")]
+    #[serde(with = "super::json::base64")]
+    pub schema: ::prost::alloc::vec::Vec<u8>,
+    /// Its keys: column name to "Date" or "ID".
+    #[prost(map = "string, string", tag = "3")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub columns_keys: ::std::collections::HashMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// Live versions.
+    #[prost(int64, tag = "4")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub versions: i64,
+    /// Rows of the live versions.
+    #[prost(int64, tag = "5")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub rows: i64,
+    /// Arrow bytes of the live versions, as they were sent.
+    #[prost(int64, tag = "6")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub bytes: i64,
+    /// Live chunks.
+    #[prost(int64, tag = "7")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub chunks: i64,
+    /// The root of the Delta table, as other programs open it.
+    #[prost(string, tag = "8")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub location: ::prost::alloc::string::String,
+    /// Which versions stay live.
+    #[prost(message, optional, tag = "9")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub retention: ::core::option::Option<Retention>,
+    /// The number of the newest version.
+    #[prost(int64, tag = "10")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub newest_version: i64,
+}
+/// Which versions of each external key stay live: those that one of the rules given keeps, or all without any.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Retention {
+    /// The newest so many.
+    #[prost(int64, optional, tag = "1")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_versions: ::core::option::Option<i64>,
+    /// Those younger than so many seconds.
+    #[prost(int64, optional, tag = "2")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_seconds: ::core::option::Option<i64>,
+}
+/// The body of the action delete_version, and its answer.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteVersion {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// The version's number.
+    #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub version: i64,
+}
+/// The body of the action delete_dataframe, and its answer.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteDataframe {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+}
+/// The body of the action set_retention. Without a rule everything is kept.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetRetention {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// Keep the newest so many versions of each external key.
+    #[prost(int64, optional, tag = "2")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_versions: ::core::option::Option<i64>,
+    /// Keep the versions younger than so many seconds.
+    #[prost(int64, optional, tag = "3")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_seconds: ::core::option::Option<i64>,
+}
+/// The answer to set_retention.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetentionSet {
+    /// The dataset.
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// As asked for.
+    #[prost(int64, optional, tag = "2")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_versions: ::core::option::Option<i64>,
+    /// As asked for.
+    #[prost(int64, optional, tag = "3")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "super::json::optional_integer"
+    )]
+    pub keep_seconds: ::core::option::Option<i64>,
+    /// The versions that were ended at once.
+    #[prost(int64, repeated, tag = "4")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub expired: ::prost::alloc::vec::Vec<i64>,
+}
+/// The body of the action compact. Answered with one Compacted.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compact {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+}
+/// What a compaction did.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Compacted {
+    /// The dataset.
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// Live chunks before it.
+    #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub chunks_before: i64,
+    /// Live chunks after it.
+    #[prost(int64, tag = "3")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub chunks_after: i64,
+}
+/// The body of the action vacuum. Answered with one Vacuumed.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vacuum {
+    /// The dataset: segments joined by "/".
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+}
+/// What a vacuum did.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Vacuumed {
+    /// The dataset.
+    #[prost(string, tag = "1")]
+    #[serde(deserialize_with = "super::json::nullable")]
+    pub dataframe_name: ::prost::alloc::string::String,
+    /// Files deleted.
+    #[prost(int64, tag = "2")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub files_deleted: i64,
+    /// Their bytes.
+    #[prost(int64, tag = "3")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub bytes_deleted: i64,
+    /// Ended versions that can no longer be read.
+    #[prost(int64, tag = "4")]
+    #[serde(deserialize_with = "super::json::integer")]
+    pub versions_removed: i64,
+}

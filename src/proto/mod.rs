@@ -8,7 +8,10 @@
 mod generated;
 mod json;
 
-pub use generated::{Chunk, GetDataframe, LoadDataframe, LoadResult};
+pub use generated::{
+    Chunk, Compact, Compacted, DataframeInfo, DeleteDataframe, DeleteVersion, DescribeDataframe, GetDataframe,
+    ListVersions, LoadDataframe, LoadResult, Retention, RetentionSet, SetRetention, Vacuum, Vacuumed, VersionInfo,
+};
 use prost::Message;
 use prost::bytes::Bytes;
 use serde::de::DeserializeOwned;
@@ -31,13 +34,30 @@ pub trait Packed: Message + Default {
     }
 }
 
-impl Packed for LoadDataframe {
-    const NAME: &'static str = "LoadDataframe";
+macro_rules! packed {
+    ($($message:ident),* $(,)?) => {
+        $(impl Packed for $message {
+            const NAME: &'static str = stringify!($message);
+        })*
+    };
 }
 
-impl Packed for GetDataframe {
-    const NAME: &'static str = "GetDataframe";
-}
+packed!(
+    LoadDataframe,
+    GetDataframe,
+    ListVersions,
+    VersionInfo,
+    DescribeDataframe,
+    DataframeInfo,
+    DeleteVersion,
+    DeleteDataframe,
+    SetRetention,
+    RetentionSet,
+    Compact,
+    Compacted,
+    Vacuum,
+    Vacuumed,
+);
 
 /// A SQL statement given as a JSON ticket: `{"sql": "select 1"}`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -81,7 +101,15 @@ pub fn read_command<T: Packed + DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) with serde's word for what is wrong and where.
 pub fn read_json<T: DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| Error::invalid(format!("{name} as JSON: {error}")))
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (field, error) = (error.path().to_string(), error.into_inner());
+        // A path of dots alone means the whole.
+        let field = if field == "." { String::new() } else { format!("{field}: ") };
+        Error::invalid(format!("{name} as JSON: {field}{error}"))
+    })?;
+    json.end().map_err(|error| Error::invalid(format!("{name} as JSON: {error}")))?;
+    Ok(read)
 }
 
 #[cfg(test)]

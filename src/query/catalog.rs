@@ -11,7 +11,9 @@ use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 
 use super::failure::through_engine;
+use super::history::{chunks_table, versions_table};
 use super::provider::{DatasetTable, ScanTally};
+use super::table_name::{TableName, TablePart};
 use crate::error::{Kind, Result};
 use crate::names::{DatasetName, TenantId};
 use crate::table::Catalog;
@@ -101,15 +103,23 @@ impl SchemaProvider for TenantSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let Some(named) = TableName::parse(name).map_err(through_engine)? else { return Ok(None) };
         // What cannot be a dataset's name is no dataset.
-        let Ok(dataset) = DatasetName::from_sql(&self.schema, name) else { return Ok(None) };
-        match self.datasets.open(&self.tenant, &dataset).await {
-            Ok((dataset, snapshot)) => {
-                Ok(Some(Arc::new(DatasetTable::new(dataset, snapshot, Arc::clone(&self.tally)))))
+        let Ok(dataset) = DatasetName::from_sql(&self.schema, named.dataset) else { return Ok(None) };
+        let (dataset, snapshot) = match self.datasets.open(&self.tenant, &dataset).await {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+            Err(error) => return Err(through_engine(error)),
+        };
+        Ok(Some(match named.part {
+            TablePart::Rows(selection) => {
+                let rows = selection.find(&dataset, &snapshot).map_err(through_engine)?;
+                let table = DatasetTable::new(dataset, snapshot, rows, Arc::clone(&self.tally));
+                Arc::new(table.map_err(through_engine)?)
             }
-            Err(error) if error.kind() == Kind::NotFound => Ok(None),
-            Err(error) => Err(through_engine(error)),
-        }
+            TablePart::Versions => versions_table(&snapshot)?,
+            TablePart::Chunks => chunks_table(&snapshot)?,
+        }))
     }
 
     fn table_exist(&self, name: &str) -> bool {

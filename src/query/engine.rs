@@ -161,7 +161,8 @@ impl Engine {
                 Some(Arc::new(parse.await?) as Arc<dyn RowFilter>)
             }
         };
-        FrameRead::plan(dataset, snapshot, selection, filter, self.settings.read.clone(), self.metrics.clone())
+        let (settings, metrics) = (self.settings.read.clone(), self.metrics.clone());
+        FrameRead::plan(dataset, snapshot, selection, filter, settings, metrics).await
     }
 
     /// Runs the read of a whole frame; `finish` as in [`Engine::run`].

@@ -8,13 +8,16 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::dialect::parse_expression;
 use super::failure::{OrQueryError, query_error};
 use super::pruning::keep_chunks;
 use super::session::check_text;
 use crate::error::{Error, Result};
-use crate::table::{Chunk, RowFilter, Snapshot};
+use crate::table::{RowFilter, SelectedChunk, Snapshot};
 
 /// A parsed condition.
 pub(super) struct SqlFilter {
@@ -30,20 +33,22 @@ impl SqlFilter {
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse, names an unknown column or is no boolean.
     pub(super) fn parse(session: &SessionContext, text: &str, snapshot: &Snapshot) -> Result<Self> {
         check_text(text)?;
-        let wrong = |error| {
-            let error = query_error(error);
-            Error::invalid(format!("filter: {}", error.message())).because(error)
-        };
+        let named_field = |error: Error| Error::invalid(format!("filter: {}", error.message())).because(error);
+        let wrong = |error| named_field(query_error(error));
         let all = snapshot.columns.sql_schema();
         let all = DFSchema::try_from(all.as_ref().clone()).or_query_error()?;
-        let logical = session.parse_sql_expr(text, &all).map_err(wrong)?;
+        let logical = parse_expression(&session.state(), text, &all).map_err(named_field)?;
         // The condition is evaluated on batches of just the columns it looks at, in the order of the dataset.
         let named: Vec<String> = logical.column_refs().iter().map(|column| column.name.clone()).collect();
         let used = snapshot.columns.iter().filter(|column| named.contains(&column.names.name));
         let (columns, fields): (Vec<_>, Vec<_>) =
             used.map(|column| (column.names.name.clone(), column.sql_field())).unzip();
         let schema = DFSchema::try_from(Schema::new(fields)).or_query_error()?;
-        let physical = session.create_physical_expr(logical.clone(), &schema).map_err(wrong)?;
+        // Some functions exist only until the engine has simplified them away.
+        let context = SimplifyContext::builder().with_schema(Arc::new(schema.clone())).build();
+        let simplifier = ExprSimplifier::new(context);
+        let simple = simplifier.coerce(logical.clone(), &schema).and_then(|expr| simplifier.simplify(expr));
+        let physical = session.create_physical_expr(simple.map_err(wrong)?, &schema).map_err(wrong)?;
         let data_type = physical.data_type(schema.as_arrow()).map_err(wrong)?;
         if !matches!(data_type, DataType::Boolean | DataType::Null) {
             return Err(Error::invalid(format!("filter: the expression is of type {data_type}, not a condition")));
@@ -57,7 +62,7 @@ impl RowFilter for SqlFilter {
         &self.columns
     }
 
-    fn keep_chunks(&self, snapshot: &Snapshot, chunks: &[Arc<Chunk>]) -> Result<Vec<bool>> {
+    fn keep_chunks(&self, snapshot: &Snapshot, chunks: &[SelectedChunk]) -> Result<Vec<bool>> {
         keep_chunks(snapshot, chunks, std::slice::from_ref(&self.logical))
     }
 

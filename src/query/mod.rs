@@ -4,7 +4,10 @@
 //! |---|---|
 //! | `engine` | a statement in, a bounded stream of batches out |
 //! | `session` | the template session, limits, the statements that are refused |
+//! | `dialect` | the SQL that is understood, and versions of tables in it |
 //! | `catalog` | datasets as tables, for one tenant |
+//! | `table_name` | `dataset@last`, `dataset$versions`: what stands behind a dataset's name |
+//! | `history` | versions and chunks as tables |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `pruning` | which chunks a condition can rule out |
 //! | `filter` | the condition of a `GetDataframe` |
@@ -14,13 +17,17 @@
 
 mod catalog;
 mod cpu;
+mod dialect;
 mod engine;
 mod failure;
 mod filter;
+mod history;
 mod output;
 mod provider;
 mod pruning;
 mod session;
+mod table_name;
 
 pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
 pub use self::session::SessionSettings;
+pub use self::table_name::parse_instant;

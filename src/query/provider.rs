@@ -5,8 +5,9 @@
 //! scan of those files. Filters are `Inexact`: they only choose chunks, row groups and pages, and the engine applies
 //! them to the rows again.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
@@ -21,30 +22,35 @@ use datafusion::error::DataFusionError;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::expressions::{
-    BinaryExpr, CaseExpr, CastExpr, Column as PhysicalColumn, IsNullExpr, Literal,
+    BinaryExpr, CaseExpr, CastExpr, Column as PhysicalColumn, IsNullExpr, Literal, in_list,
 };
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::metrics::MetricBuilder;
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
 use object_store::ObjectMeta;
 
 use super::failure::through_engine;
 use super::pruning::keep_chunks;
 use super::session::store_url;
-use crate::table::{Chunk, Column as TableColumn, Dataset, Snapshot};
+use crate::error::Result;
+use crate::table::{Chunk, Column as TableColumn, Dataset, LOAD_COLUMN, Lease, SelectedChunk, SelectedRows, Snapshot};
 
 /// Chunks that a scan could have needed: a metric of its plan node.
 const CHUNKS_CONSIDERED: &str = "chunks_considered";
 /// Chunks that the index ruled out: likewise.
 const CHUNKS_PRUNED: &str = "chunks_pruned";
 
-/// The union of a dataset's live versions, as of one snapshot.
+/// Rows of a dataset, as of one snapshot.
 #[derive(Debug)]
 pub(super) struct DatasetTable {
     dataset: Arc<Dataset>,
     snapshot: Arc<Snapshot>,
+    chunks: Vec<SelectedChunk>,
+    columns: Vec<TableColumn>,
     schema: SchemaRef,
     tally: Arc<ScanTally>,
 }
@@ -56,21 +62,43 @@ pub(super) struct ScanTally {
     pub considered: AtomicU64,
     /// Chunks that the index ruled out.
     pub pruned: AtomicU64,
+    /// What keeps the states that they read from being vacuumed.
+    leases: Mutex<Vec<Lease>>,
+}
+
+impl ScanTally {
+    fn keep(&self, lease: Lease) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease);
+    }
 }
 
 impl DatasetTable {
-    /// The table over a snapshot, which stays fixed however long the query runs.
-    pub(super) fn new(dataset: Arc<Dataset>, snapshot: Arc<Snapshot>, tally: Arc<ScanTally>) -> Self {
-        let schema = snapshot.columns.sql_schema();
-        Self { dataset, snapshot, schema, tally }
+    /// The table of selected rows, which stay fixed however long the query runs.
+    pub(super) fn new(
+        dataset: Arc<Dataset>,
+        snapshot: Arc<Snapshot>,
+        rows: SelectedRows,
+        tally: Arc<ScanTally>,
+    ) -> Result<Self> {
+        tally.keep(dataset.lease(rows.oldest_commit)?);
+        let column = |field: &arrow::datatypes::FieldRef| {
+            let column = snapshot.columns.find(field.name())?;
+            Some(TableColumn { logical: field.data_type().clone(), ..column.clone() })
+        };
+        let columns: Vec<TableColumn> = rows.schema.fields().iter().filter_map(column).collect();
+        let schema = Arc::new(Schema::new(columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()));
+        Ok(Self { dataset, snapshot, chunks: rows.chunks, columns, schema, tally })
     }
 
     fn projected(&self, projection: Option<&Vec<usize>>) -> Vec<&TableColumn> {
-        let columns: Vec<&TableColumn> = self.snapshot.columns.iter().collect();
         match projection {
-            None => columns,
-            Some(places) => places.iter().filter_map(|place| columns.get(*place).copied()).collect(),
+            None => self.columns.iter().collect(),
+            Some(places) => places.iter().filter_map(|place| self.columns.get(*place)).collect(),
         }
+    }
+
+    fn column(&self, name: &str) -> Option<&TableColumn> {
+        self.columns.iter().find(|column| column.names.name == name)
     }
 
     fn file(&self, chunk: &Chunk) -> Result<PartitionedFile, DataFusionError> {
@@ -81,65 +109,119 @@ impl DatasetTable {
         Ok(PartitionedFile::from(ObjectMeta { location, last_modified, size: chunk.bytes, e_tag: None, version: None }))
     }
 
-    fn scan_files(
+    /// A scan of chunks; of those whose rows are not all selected, only those of `loads`.
+    fn scan_chunks(
         &self,
         state: &dyn Session,
-        columns: &[&TableColumn],
-        chunks: &[&Arc<Chunk>],
-        considered: usize,
-        filters: &[Expr],
-        limit: Option<usize>,
+        request: &Request<'_>,
+        chunks: &[&SelectedChunk],
+        loads: Option<HashSet<i64>>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let file_schema = file_schema(columns, &self.snapshot, filters);
+        let Request { columns, filters, limit, considered } = request;
+        let file_schema = self.file_schema(columns, filters, loads.is_some());
         let mut source = ParquetSource::new(Arc::clone(&file_schema)).with_enable_page_index(true);
-        if let Some(predicate) = file_predicate(&self.snapshot, &file_schema, filters)? {
+        if let Some(predicate) = self.file_predicate(&file_schema, filters)? {
             source = source.with_predicate(predicate);
         }
-        MetricBuilder::new(source.metrics()).global_counter(CHUNKS_CONSIDERED).add(considered);
+        MetricBuilder::new(source.metrics()).global_counter(CHUNKS_CONSIDERED).add(*considered);
         MetricBuilder::new(source.metrics()).global_counter(CHUNKS_PRUNED).add(considered - chunks.len());
-        let files = chunks.iter().map(|chunk| self.file(chunk)).collect::<Result<Vec<_>, _>>()?;
+        let files = chunks.iter().map(|selected| self.file(&selected.chunk)).collect::<Result<Vec<_>, _>>()?;
         let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let rows = chunks.iter().map(|chunk| chunk.rows as usize).sum();
+        let rows = chunks.iter().map(|selected| selected.chunk.rows as usize).sum();
         let statistics = Statistics {
             num_rows: Precision::Exact(rows),
             total_byte_size: Precision::Absent,
             column_statistics: file_schema.fields().iter().map(|_| ColumnStatistics::new_unknown()).collect(),
         };
-        let needed = needed_fields(columns, &file_schema);
         let config = FileScanConfigBuilder::new(store_url().map_err(through_engine)?, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics)
-            .with_limit(limit.filter(|_| filters.is_empty()))
-            .with_projection_indices(Some(needed))?
+            .with_limit(limit.filter(|_| filters.is_empty() && loads.is_none()))
+            .with_projection_indices(Some(needed_fields(columns, &file_schema)))?
             .build();
-        let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        if columns.iter().all(|column| column.names.name == column.names.physical && !column.remainder) {
+        let mut scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
+        let as_stored = columns.iter().all(|column| column.names.name == column.names.physical && !column.remainder);
+        if as_stored && loads.is_none() {
             return Ok(scan);
         }
         let schema = scan.schema();
+        if let Some(loads) = loads {
+            scan = Arc::new(FilterExec::try_new(of_loads(loads, &schema)?, scan)?);
+        }
         let outputs = columns.iter().map(|column| Ok((output_expr(column, &schema)?, column.names.name.clone())));
         let outputs = outputs.collect::<Result<Vec<_>, DataFusionError>>()?;
         Ok(Arc::new(ProjectionExec::try_new(outputs, scan)?))
     }
+
+    /// The stored columns that a scan may read, in the types that SQL sees: those of the result, then those that only
+    /// filters need.
+    fn file_schema(&self, columns: &[&TableColumn], filters: &[Expr], with_loads: bool) -> SchemaRef {
+        let mut fields: Vec<Field> = Vec::new();
+        let filtered: HashSet<&str> =
+            filters.iter().flat_map(|filter| filter.column_refs()).map(|column| column.name.as_str()).collect();
+        let extra = self.columns.iter().filter(|column| filtered.contains(column.names.name.as_str()));
+        for column in columns.iter().copied().chain(extra) {
+            if fields.iter().any(|field| *field.name() == column.names.physical) {
+                continue;
+            }
+            let field = column.sql_field().with_name(&column.names.physical);
+            // With a remainder it is put together only after it was read: by itself it may be out of range.
+            let physical = column.physical.clone().filter(|_| column.remainder);
+            fields.push(match physical {
+                Some(physical) => field.with_data_type(physical),
+                None => field,
+            });
+            if column.remainder {
+                fields.push(Field::new(column.remainder_name(), DataType::Int32, true));
+            }
+        }
+        if with_loads {
+            fields.push(Field::new(LOAD_COLUMN, DataType::Int64, true));
+        }
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The filters in terms of stored columns, for row groups and pages. A column with nanoseconds beyond the
+    /// microsecond is stored without them, so filters on it are left out.
+    fn file_predicate(
+        &self,
+        file_schema: &SchemaRef,
+        filters: &[Expr],
+    ) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
+        let is_whole = |c: &&Column| self.column(&c.name).is_some_and(|column| !column.remainder);
+        let usable = |filter: &&Expr| filter.column_refs().iter().all(is_whole);
+        let renamed = filters.iter().filter(usable).cloned().map(|filter| {
+            let rename = |expr| match expr {
+                Expr::Column(named) => {
+                    let physical = self.column(&named.name).map_or(&named.name, |column| &column.names.physical);
+                    Ok(Transformed::yes(Expr::Column(Column::new_unqualified(physical))))
+                }
+                other => Ok(Transformed::no(other)),
+            };
+            Ok(filter.transform_up(rename)?.data)
+        });
+        let Some(condition) = conjunction(renamed.collect::<Result<Vec<_>, DataFusionError>>()?) else {
+            return Ok(None);
+        };
+        let schema = DFSchema::try_from(file_schema.as_ref().clone())?;
+        create_physical_expr(&condition, &schema, &Default::default(), &Default::default()).map(Some)
+    }
 }
 
-/// The stored columns that a scan may read, in the types that SQL sees: those of the result, then those that only
-/// filters need.
-fn file_schema(columns: &[&TableColumn], snapshot: &Snapshot, filters: &[Expr]) -> SchemaRef {
-    let mut fields: Vec<Field> = Vec::new();
-    let filtered = filters.iter().flat_map(|filter| filter.column_refs()).map(|column| column.name.clone());
-    let filtered: Vec<String> = filtered.collect();
-    let extra = snapshot.columns.iter().filter(|column| filtered.contains(&column.names.name));
-    for column in columns.iter().copied().chain(extra) {
-        if fields.iter().any(|field| *field.name() == column.names.physical) {
-            continue;
-        }
-        fields.push(column.sql_field().with_name(&column.names.physical));
-        if column.remainder {
-            fields.push(Field::new(column.remainder_name(), DataType::Int32, true));
-        }
-    }
-    Arc::new(Schema::new(fields))
+/// What a scan is asked for.
+struct Request<'a> {
+    columns: &'a [&'a TableColumn],
+    filters: &'a [Expr],
+    limit: Option<usize>,
+    /// Chunks that it could have needed.
+    considered: usize,
+}
+
+/// The condition that a row came with one of `loads`.
+fn of_loads(loads: HashSet<i64>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let column: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new_with_schema(LOAD_COLUMN, schema)?);
+    let literal = |load| Arc::new(Literal::new(ScalarValue::Int64(Some(load)))) as Arc<dyn PhysicalExpr>;
+    in_list(column, loads.into_iter().map(literal).collect(), &false, schema)
 }
 
 fn needed_fields(columns: &[&TableColumn], file_schema: &Schema) -> Vec<usize> {
@@ -147,32 +229,7 @@ fn needed_fields(columns: &[&TableColumn], file_schema: &Schema) -> Vec<usize> {
         let remainder = column.remainder.then(|| column.remainder_name());
         std::iter::once(column.names.physical.clone()).chain(remainder)
     });
-    names.filter_map(|name| file_schema.index_of(&name).ok()).collect()
-}
-
-/// The filters in terms of stored columns, for row groups and pages. A column with nanoseconds beyond the microsecond
-/// is stored without them, so filters on it are left out.
-fn file_predicate(
-    snapshot: &Snapshot,
-    file_schema: &SchemaRef,
-    filters: &[Expr],
-) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
-    let column = |name: &str| snapshot.columns.find(name);
-    let usable =
-        |filter: &&Expr| filter.column_refs().iter().all(|c| column(&c.name).is_some_and(|column| !column.remainder));
-    let renamed = filters.iter().filter(usable).cloned().map(|filter| {
-        let rename = |expr| match expr {
-            Expr::Column(named) => {
-                let physical = column(&named.name).map_or(named.name.clone(), |c| c.names.physical.clone());
-                Ok(Transformed::yes(Expr::Column(Column::new_unqualified(physical))))
-            }
-            other => Ok(Transformed::no(other)),
-        };
-        Ok(filter.transform_up(rename)?.data)
-    });
-    let Some(condition) = conjunction(renamed.collect::<Result<Vec<_>, DataFusionError>>()?) else { return Ok(None) };
-    let schema = DFSchema::try_from(file_schema.as_ref().clone())?;
-    create_physical_expr(&condition, &schema, &Default::default(), &Default::default()).map(Some)
+    names.chain([LOAD_COLUMN.to_string()]).filter_map(|name| file_schema.index_of(&name).ok()).collect()
 }
 
 /// What gives a column of the table from the columns of the scan.
@@ -181,14 +238,19 @@ fn output_expr(column: &TableColumn, scan: &Schema) -> Result<Arc<dyn PhysicalEx
     if !column.remainder {
         return Ok(stored);
     }
-    let DataType::Timestamp(TimeUnit::Nanosecond, _) = column.logical else { return Ok(stored) };
-    // whole microseconds in nanoseconds + coalesce(remainder, 0), as a timestamp again
+    let DataType::Timestamp(TimeUnit::Nanosecond, _) = column.logical else {
+        return Ok(Arc::new(CastExpr::new(stored, column.sql_field().data_type().clone(), None)));
+    };
+    // microseconds × 1000 + coalesce(remainder, 0), as a timestamp again. The arithmetic wraps: the first microsecond of
+    // the range begins before its first nanosecond.
     let rest: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new_with_schema(&column.remainder_name(), scan)?);
     let rest: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(rest, DataType::Int64, None));
     let zero: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));
     let is_null: Arc<dyn PhysicalExpr> = Arc::new(IsNullExpr::new(Arc::clone(&rest)));
     let rest: Arc<dyn PhysicalExpr> = Arc::new(CaseExpr::try_new(None, vec![(is_null, zero)], Some(rest))?);
-    let whole: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(stored, DataType::Int64, None));
+    let micros: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(stored, DataType::Int64, None));
+    let thousand: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(1_000))));
+    let whole: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(micros, Operator::Multiply, thousand));
     let nanos: Arc<dyn PhysicalExpr> = Arc::new(BinaryExpr::new(whole, Operator::Plus, rest));
     Ok(Arc::new(CastExpr::new(nanos, column.logical.clone(), None)))
 }
@@ -211,17 +273,29 @@ impl TableProvider for DatasetTable {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let columns = self.projected(projection);
-        let chunks: Vec<Arc<Chunk>> = self.snapshot.live_chunks().cloned().collect();
-        let keep = keep_chunks(&self.snapshot, &chunks, filters).map_err(through_engine)?;
-        let kept: Vec<&Arc<Chunk>> =
-            chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk).collect();
-        self.tally.considered.fetch_add(chunks.len() as u64, Ordering::Relaxed);
-        self.tally.pruned.fetch_add((chunks.len() - kept.len()) as u64, Ordering::Relaxed);
-        if kept.is_empty() {
-            let fields = columns.iter().map(|column| column.sql_field()).collect::<Vec<_>>();
-            return Ok(Arc::new(EmptyExec::new(Arc::new(Schema::new(fields)))));
+        let keep = keep_chunks(&self.snapshot, &self.chunks, filters).map_err(through_engine)?;
+        let kept = self.chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk);
+        let (whole, partial): (Vec<_>, Vec<_>) = kept.partition(|selected| selected.loads.is_none());
+        let considered = self.chunks.len();
+        self.tally.considered.fetch_add(considered as u64, Ordering::Relaxed);
+        self.tally.pruned.fetch_add((considered - whole.len() - partial.len()) as u64, Ordering::Relaxed);
+        let request = Request { columns: &columns, filters, limit, considered };
+        let mut scans = Vec::new();
+        if !whole.is_empty() {
+            scans.push(self.scan_chunks(state, &request, &whole, None)?);
         }
-        self.scan_files(state, &columns, &kept, chunks.len(), filters, limit)
+        if !partial.is_empty() {
+            let loads = partial.iter().flat_map(|selected| selected.loads.iter().flatten().copied()).collect();
+            scans.push(self.scan_chunks(state, &request, &partial, Some(loads))?);
+        }
+        match scans.len() {
+            0 => {
+                let fields = columns.iter().map(|column| column.sql_field()).collect::<Vec<_>>();
+                Ok(Arc::new(EmptyExec::new(Arc::new(Schema::new(fields)))))
+            }
+            1 => scans.pop().ok_or_else(|| DataFusionError::Internal("a scan is gone".into())),
+            _ => UnionExec::try_new(scans),
+        }
     }
 
     fn supports_filters_pushdown(

@@ -27,7 +27,7 @@ use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 
 use super::failure::OrQueryError;
 use crate::error::Result;
-use crate::table::{Bound, Chunk, Column as TableColumn, ColumnStats, KeyKind, Snapshot};
+use crate::table::{Bound, Column as TableColumn, ColumnStats, KeyKind, SelectedChunk, Snapshot};
 
 /// What the stand-in for the date of a text column begins with; no stored column of a user does.
 const DATE_PREFIX: &str = "__pdb_date_";
@@ -40,7 +40,7 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 ///
 /// # Errors
 /// When the bounds cannot be compared, which is a defect.
-pub(super) fn keep_chunks(snapshot: &Snapshot, chunks: &[Arc<Chunk>], filters: &[Expr]) -> Result<Vec<bool>> {
+pub(super) fn keep_chunks(snapshot: &Snapshot, chunks: &[SelectedChunk], filters: &[Expr]) -> Result<Vec<bool>> {
     let Some(condition) = conjunction(filters.iter().cloned()) else { return Ok(vec![true; chunks.len()]) };
     let dated = DatedColumns::of(snapshot);
     let condition = dated.rewrite(condition)?;
@@ -48,7 +48,9 @@ pub(super) fn keep_chunks(snapshot: &Snapshot, chunks: &[Arc<Chunk>], filters: &
     let df_schema = DFSchema::try_from(schema.as_ref().clone()).or_query_error()?;
     // A condition may come as it was written, with its types not yet matched.
     let context = SimplifyContext::builder().with_schema(Arc::new(df_schema.clone())).build();
-    let Ok(condition) = ExprSimplifier::new(context).coerce(condition, &df_schema) else {
+    let simplifier = ExprSimplifier::new(context);
+    let simple = simplifier.coerce(condition, &df_schema).and_then(|condition| simplifier.simplify(condition));
+    let Ok(condition) = simple else {
         return Ok(vec![true; chunks.len()]);
     };
     let Ok(physical) = create_physical_expr(&condition, &df_schema, &Default::default(), &Default::default()) else {
@@ -58,6 +60,21 @@ pub(super) fn keep_chunks(snapshot: &Snapshot, chunks: &[Arc<Chunk>], filters: &
         return Ok(vec![true; chunks.len()]);
     };
     predicate.prune(&Index { snapshot, chunks, dated: &dated }).or_query_error()
+}
+
+/// The least or the greatest value of a column in each chunk, in the type that SQL sees; `None` when the column has no
+/// bounds.
+///
+/// # Errors
+/// Never, as long as the snapshot is whole.
+pub(super) fn key_bounds(
+    snapshot: &Snapshot,
+    chunks: &[SelectedChunk],
+    column: &str,
+    greatest: bool,
+) -> Result<Option<ArrayRef>> {
+    let dated = DatedColumns::of(snapshot);
+    Ok(Index { snapshot, chunks, dated: &dated }.bounds(&Column::new_unqualified(column), greatest))
 }
 
 /// The `Date` keys of a dataset that are kept as text.
@@ -121,7 +138,7 @@ impl DatedColumns {
 /// The bounds of some chunks.
 struct Index<'a> {
     snapshot: &'a Snapshot,
-    chunks: &'a [Arc<Chunk>],
+    chunks: &'a [SelectedChunk],
     dated: &'a DatedColumns,
 }
 
@@ -146,7 +163,7 @@ impl Index<'_> {
 
     fn stats(&self, column: &TableColumn) -> Option<impl Iterator<Item = Option<&ColumnStats>>> {
         let place = self.snapshot.stats_position(&column.names.physical)?;
-        Some(self.chunks.iter().map(move |chunk| chunk.stats.get(place)))
+        Some(self.chunks.iter().map(move |selected| selected.chunk.stats.get(place)))
     }
 
     /// The date of each chunk's partition by the key `name`.
@@ -154,8 +171,8 @@ impl Index<'_> {
         let keys = self.snapshot.keys.iter().flatten().filter(|(_, kind)| **kind == KeyKind::Date);
         // Only with a single Date key is it the first level of the folder for certain.
         let single = keys.map(|(key, _)| key.as_str()).eq([name]);
-        self.chunks.iter().map(move |chunk| {
-            let folder = chunk.partition().split('/').nth(1).filter(|_| single)?;
+        self.chunks.iter().map(move |selected| {
+            let folder = selected.chunk.partition().split('/').nth(1).filter(|_| single)?;
             let date = NaiveDate::parse_from_str(folder, "%Y-%m-%d").ok()?;
             i32::try_from(date.signed_duration_since(NaiveDate::default()).num_days()).ok()
         })
@@ -238,7 +255,7 @@ impl PruningStatistics for Index<'_> {
     }
 
     fn row_counts(&self) -> Option<ArrayRef> {
-        Some(Arc::new(UInt64Array::from_iter_values(self.chunks.iter().map(|chunk| chunk.rows))))
+        Some(Arc::new(UInt64Array::from_iter_values(self.chunks.iter().map(|selected| selected.chunk.rows))))
     }
 
     fn contained(&self, _: &Column, _: &HashSet<ScalarValue>) -> Option<BooleanArray> {

@@ -18,6 +18,7 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionConfig;
 
+use super::dialect::parse;
 use super::failure::OrQueryError;
 use crate::error::{Error, Result};
 use crate::storage::{PLAN_URL, Storage};
@@ -124,7 +125,7 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
 /// not allowed.
 pub(super) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
     check_text(sql)?;
-    let plan = session.state().create_logical_plan(sql).await.or_query_error()?;
+    let plan = session.state().statement_to_plan(parse(sql)?).await.or_query_error()?;
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| {
         Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))

@@ -280,6 +280,27 @@ impl Order {
         Ok(assembly.finish())
     }
 
+    /// Finds the order of the rows of `batches`, which all have the same form and whose places may lie far apart.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the places are missing.
+    pub(super) fn find_sparse(batches: &[RecordBatch]) -> Result<Self> {
+        let mut sources: Vec<(i64, u32, u32)> = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            let rows = places(batch)?.iter().enumerate();
+            sources.extend(rows.map(|(row, place)| (*place, number as u32, row as u32)));
+        }
+        sources.sort_unstable();
+        let form = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        let kept: Vec<usize> =
+            form.fields().iter().enumerate().filter(|(_, f)| f.name() != ROW_COLUMN).map(|(place, _)| place).collect();
+        let schema = Arc::new(form.project(&kept).map_err(out_of_form)?);
+        let column =
+            |place: usize| OrderedColumn::Apart(batches.iter().map(|batch| Arc::clone(batch.column(place))).collect());
+        let sources = sources.into_iter().map(|(_, batch, row)| (batch, row)).collect();
+        Ok(Self { schema, columns: kept.into_iter().map(column).collect(), starts: vec![0; batches.len()], sources })
+    }
+
     /// How many batches come out.
     pub(super) fn outputs(&self) -> usize {
         if self.starts.is_empty() { 0 } else { self.sources.len().div_ceil(OUTPUT_ROWS) }

@@ -2,16 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Notify;
 
 use super::dataset::{Dataset, unknown_dataset};
 use super::snapshot::Snapshot;
+use super::vacuum::delete_table;
 use crate::clock;
 use crate::error::Result;
 use crate::names::{DatasetName, TenantId};
 use crate::storage::Storage;
 use crate::versions::{DatasetRecord, Head, VersionStore};
 
-/// Datasets that are kept open; beyond it those unused longest are let go.
+/// Datasets that are kept open; beyond it those unused longest are let go, unless they are in use.
 const MAX_OPEN_DATASETS: usize = 1_024;
 
 /// See the module's comment.
@@ -20,10 +25,13 @@ pub struct Catalog {
     storage: Storage,
     versions: Arc<dyn VersionStore>,
     open: Mutex<OpenDatasets>,
+    background: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct OpenDatasets {
+    /// Those that lost their names, until their files are deleted.
+    forgotten: HashMap<String, Arc<Dataset>>,
     by_table_id: HashMap<String, (u64, Arc<Dataset>)>,
     uses: u64,
 }
@@ -31,7 +39,7 @@ struct OpenDatasets {
 impl Catalog {
     /// The catalog over a storage place and a version store.
     pub fn new(storage: Storage, versions: Arc<dyn VersionStore>) -> Self {
-        Self { storage, versions, open: Mutex::default() }
+        Self { storage, versions, open: Mutex::default(), background: Arc::default() }
     }
 
     /// Where the bytes are.
@@ -61,11 +69,89 @@ impl Catalog {
     /// # Errors
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the version store is away.
     pub async fn open_or_create(&self, tenant: &TenantId, name: &DatasetName) -> Result<Arc<Dataset>> {
-        let record = match self.versions.find(tenant, name).await? {
-            Some(record) => record,
-            None => self.versions.create(tenant, name, &clock::new_ulid()).await?,
-        };
-        self.open_record(&record)
+        loop {
+            let record = match self.versions.find(tenant, name).await? {
+                Some(record) => record,
+                None => self.versions.create(tenant, name, &clock::new_ulid()).await?,
+            };
+            let dataset = self.open_record(&record)?;
+            if !dataset.refresh().await?.dropped {
+                return Ok(dataset);
+            }
+            // A crash came between the end of the dataset and that of its name.
+            self.forget(&record.table_id).await?;
+        }
+    }
+
+    /// Ends a dataset: its name is free, and nothing of it shows under it again.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](crate::error::Kind::NotFound) when there is none of this name, and those of committing.
+    pub async fn delete(&self, tenant: &TenantId, name: &DatasetName) -> Result<()> {
+        let (dataset, _) = self.open(tenant, name).await?;
+        Arc::clone(&dataset).end().await?;
+        self.forget(dataset.table_id()).await
+    }
+
+    async fn forget(&self, table_id: &str) -> Result<()> {
+        self.versions.forget(table_id, clock::now()).await?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, dataset)) = open.by_table_id.remove(table_id) {
+            open.forgotten.insert(table_id.into(), dataset);
+        }
+        Ok(())
+    }
+
+    /// Deletes the files of datasets that were ended longer than `after` ago.
+    ///
+    /// # Errors
+    /// Those of the version store and of the storage.
+    pub(super) async fn purge(&self, after: Duration) -> Result<()> {
+        let after = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
+        let before = clock::now().checked_sub_signed(after).unwrap_or(DateTime::<Utc>::MIN_UTC);
+        for table in self.versions.forgotten(before).await? {
+            if self.is_read(&table.table_id) {
+                continue;
+            }
+            delete_table(self.storage.store(), &self.storage.table_root(&table.tenant, &table.table_id)).await?;
+            self.versions.purge(&table.table_id).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a read of this process still needs a table that lost its name.
+    fn is_read(&self, table_id: &str) -> bool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.forgotten.get(table_id).is_some_and(Dataset::is_idle) {
+            open.forgotten.remove(table_id);
+        }
+        open.forgotten.contains_key(table_id)
+    }
+
+    /// What the background waits for.
+    pub(super) fn background(&self) -> &Arc<Notify> {
+        &self.background
+    }
+
+    /// The datasets that are open in this process.
+    pub(super) fn open_datasets(&self) -> Vec<Arc<Dataset>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.by_table_id.values().map(|(_, dataset)| Arc::clone(dataset)).collect()
+    }
+
+    /// Opens a dataset for the background: of those that are open it is the first to be let go.
+    ///
+    /// # Errors
+    /// Never, as long as its location is a URL.
+    pub(super) fn open_quietly(&self, record: &DatasetRecord) -> Result<Arc<Dataset>> {
+        let is_open = |open: &OpenDatasets| open.by_table_id.contains_key(&record.table_id);
+        let was_open = is_open(&self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        let dataset = self.open_record(record)?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((used, _)) = open.by_table_id.get_mut(&record.table_id).filter(|_| !was_open) {
+            *used = 0;
+        }
+        Ok(dataset)
     }
 
     /// A page of the datasets whose names begin with `prefix` and come after `after`, and the name to go on from.
@@ -84,7 +170,7 @@ impl Catalog {
             // Either a load is under way or a crash came between the log and the version store: the log tells.
             let dataset = self.open_record(record)?;
             let snapshot = dataset.refresh().await?;
-            record.head = snapshot.head();
+            record.head = if snapshot.exists() { snapshot.head() } else { Head::default() };
             if snapshot.exists() {
                 dataset.advance_head(&snapshot).await?;
             }
@@ -101,9 +187,12 @@ impl Catalog {
             *used = now;
             return Ok(Arc::clone(dataset));
         }
-        let dataset = Arc::new(Dataset::open(&self.storage, Arc::clone(&self.versions), record)?);
+        let dataset =
+            Arc::new(Dataset::open(&self.storage, Arc::clone(&self.versions), record, Arc::clone(&self.background))?);
         if open.by_table_id.len() >= MAX_OPEN_DATASETS {
-            let oldest = open.by_table_id.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| id.clone());
+            // One in use stays: its queue and its reads are known to this object alone.
+            let idle = open.by_table_id.iter().filter(|(_, (_, dataset))| dataset.is_idle());
+            let oldest = idle.min_by_key(|(_, (used, _))| *used).map(|(id, _)| id.clone());
             oldest.map(|id| open.by_table_id.remove(&id));
         }
         open.by_table_id.insert(record.table_id.clone(), (now, Arc::clone(&dataset)));

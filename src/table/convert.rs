@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, GenericListArray, Int32Array, Int64Array, IntervalDayTimeArray,
-    IntervalMonthDayNanoArray, ListArray, MapArray, NullArray, OffsetSizeTrait, StructArray, new_null_array,
+    IntervalMonthDayNanoArray, ListArray, MapArray, NullArray, OffsetSizeTrait, StructArray, make_array,
+    new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef, Fields, IntervalDayTime,
+    DataType, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef, Fields, Int64Type, IntervalDayTime,
     IntervalMonthDayNano, IntervalUnit, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
@@ -34,8 +35,9 @@ pub(super) struct Stored {
     pub remainder: Option<ArrayRef>,
 }
 
-fn bad_value(column: &str, target: &DataType, error: ArrowError) -> Error {
-    Error::invalid(format!("column '{column}': a value cannot be stored as {target}: {error}")).because(error)
+fn bad_value(column: &str, given: &DataType, target: &DataType, error: ArrowError) -> Error {
+    Error::invalid(format!("column '{column}': a value of type {given} cannot be stored as {target}: {error}"))
+        .because(error)
 }
 
 fn damaged(error: ArrowError) -> Error {
@@ -61,7 +63,8 @@ pub(super) fn to_physical(
         let (micros, remainder) = split_nanoseconds(array, physical);
         return Ok(Stored { values: micros, remainder: Some(remainder) });
     }
-    let values = store(array, physical, categories).map_err(|error| bad_value(column, physical, error))?;
+    let values =
+        store(array, physical, categories).map_err(|error| bad_value(column, array.data_type(), physical, error))?;
     Ok(Stored { values, remainder: None })
 }
 
@@ -109,6 +112,7 @@ fn store(array: &ArrayRef, physical: &DataType, categories: &mut CategoryBuilder
         }
         (D::RunEndEncoded(_, values), _) => store(&cast(array, values.data_type())?, physical, categories),
         (D::Timestamp(TimeUnit::Nanosecond, _), D::Int64) => cast(array, &D::Int64),
+        (D::Int64, D::Float64) => exact_float(array),
         (D::Date64, _) => cast(&cast(array, &D::Timestamp(TimeUnit::Millisecond, None))?, physical),
         (D::Interval(IntervalUnit::YearMonth), _) => cast(array, &D::Int32),
         (D::Interval(_), D::Struct(fields)) => Ok(store_interval(array, fields)),
@@ -126,6 +130,30 @@ fn store(array: &ArrayRef, physical: &DataType, categories: &mut CategoryBuilder
         (D::Map(..), D::Map(entries, _)) => store_map(array.as_map(), entries, categories),
         _ => cast(array, physical),
     }
+}
+
+/// Integers as floats, where each is exact: no other integer has the same float.
+fn exact_float(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    const MAX_EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+    let is_exact = |value: &i64| value.unsigned_abs() <= MAX_EXACT || (*value as f64) as i128 == i128::from(*value);
+    match array.as_primitive::<Int64Type>().iter().flatten().find(|value| !is_exact(value)) {
+        Some(value) => Err(ArrowError::CastError(format!("{value} has no exact floating-point number"))),
+        None => cast(array, &DataType::Float64),
+    }
+}
+
+/// Gives a stored column another stored type that holds its values too.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the column when a value is not exact in the other type.
+pub(super) fn recast(column: &str, stored: &ArrayRef, wanted: &DataType) -> Result<ArrayRef> {
+    store(stored, wanted, &mut CategoryBuilder::default()).map_err(|error| {
+        Error::invalid(format!(
+            "column '{column}' is stored as {} in earlier versions and would be {wanted} with this load, but a value \
+             cannot be converted without loss: {error}; convert the load, or load under another name",
+            stored.data_type()
+        ))
+    })
 }
 
 fn presence(array: &ArrayRef) -> arrow::buffer::BooleanBuffer {
@@ -305,9 +333,23 @@ fn restore_struct(
     categories: &mut Categories,
 ) -> Result<ArrayRef, ArrowError> {
     let columns = array.columns().iter().zip(fields);
-    let columns = columns.map(|(column, field)| restore(column, field.data_type(), categories));
-    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let columns = columns.map(|(column, field)| {
+        let column = restore(column, field.data_type(), categories)?;
+        nulls.as_ref().map_or_else(|| Ok(Arc::clone(&column)), |nulls| without_nulls_of(&column, nulls))
+    });
+    let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
     Ok(Arc::new(StructArray::try_new(fields.clone(), columns, nulls)?))
+}
+
+/// A child of a struct without nulls of its own, where it has none but those of the struct. Parquet keeps the latter
+/// alone; Arrow's builders put values below them, and what is converted from a column without nulls keeps its type.
+fn without_nulls_of(child: &ArrayRef, of_struct: &NullBuffer) -> Result<ArrayRef, ArrowError> {
+    let Some(own) = child.nulls().filter(|own| own.null_count() > 0) else { return Ok(Arc::clone(child)) };
+    let is_covered = own.iter().zip(of_struct).all(|(valid, struct_valid)| valid || !struct_valid);
+    if !is_covered || matches!(child.data_type(), DataType::Dictionary(..)) {
+        return Ok(Arc::clone(child));
+    }
+    Ok(make_array(child.to_data().into_builder().nulls(None).build()?))
 }
 
 fn restore_map(

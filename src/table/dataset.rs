@@ -1,18 +1,24 @@
 //! An opened dataset: its log, and its newest known state.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use object_store::ObjectStore;
 use object_store::path::Path;
+use tokio::sync::Notify;
 use url::Url;
 
 use super::commit::Waiting;
 use super::delta::Log;
+use super::lease::{Lease, Leases};
 use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::names::DatasetName;
 use crate::storage::Storage;
 use crate::versions::{DatasetRecord, VersionStore};
+
+/// Commits after which chunks are looked at for merging.
+const COMMITS_BEFORE_MERGE: u64 = 8;
 
 /// See the module's comment.
 #[derive(Debug)]
@@ -31,6 +37,13 @@ pub struct Dataset {
     /// Only one task of this process at a time commits, in the order they came.
     committing: tokio::sync::Mutex<()>,
     queue: Mutex<Vec<Waiting>>,
+    /// Only one task of this process at a time merges chunks.
+    compacting: tokio::sync::Mutex<()>,
+    leases: Arc<Leases>,
+    /// Commits since chunks were last looked at for merging.
+    pub(super) unmerged: AtomicU64,
+    /// Told when there is something for the background to do.
+    background: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Waiting {
@@ -60,7 +73,12 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Kind::Internal`](crate::error::Kind::Internal) when its location is no URL.
-    pub fn open(storage: &Storage, versions: Arc<dyn VersionStore>, record: &DatasetRecord) -> Result<Self> {
+    pub(super) fn open(
+        storage: &Storage,
+        versions: Arc<dyn VersionStore>,
+        record: &DatasetRecord,
+        background: Arc<Notify>,
+    ) -> Result<Self> {
         let root = storage.table_root(&record.tenant, &record.table_id);
         let location = storage.location(&root)?;
         let store = Arc::clone(storage.store());
@@ -76,6 +94,10 @@ impl Dataset {
             refreshing: tokio::sync::Mutex::default(),
             committing: tokio::sync::Mutex::default(),
             queue: Mutex::default(),
+            compacting: tokio::sync::Mutex::default(),
+            leases: Arc::default(),
+            unmerged: AtomicU64::new(0),
+            background,
         })
     }
 
@@ -114,6 +136,39 @@ impl Dataset {
 
     pub(super) async fn commit_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.committing.lock().await
+    }
+
+    pub(super) async fn compaction_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.compacting.lock().await
+    }
+
+    /// Keeps what counted after the commit `log_version`, and all that came later, from being vacuumed by this process.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`](crate::error::Kind::Conflict) when it was vacuumed since the caller's state was read.
+    pub fn lease(&self, log_version: i64) -> Result<Lease> {
+        self.leases.take(log_version)
+    }
+
+    pub(super) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Whether only the catalog holds it, and no read has a lease.
+    pub(super) fn is_idle(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1 && Arc::strong_count(&self.leases) == 1
+    }
+
+    /// Notes a commit; after enough of them the background looks for chunks to merge.
+    pub(super) fn note_commit(&self) {
+        if self.unmerged.fetch_add(1, Ordering::Relaxed) + 1 == COMMITS_BEFORE_MERGE {
+            self.background.notify_one();
+        }
+    }
+
+    /// Whether there were enough commits since chunks were last looked at for merging.
+    pub(super) fn wants_merge(&self) -> bool {
+        self.unmerged.load(Ordering::Relaxed) >= COMMITS_BEFORE_MERGE
     }
 
     /// The newest state this process knows.

@@ -20,11 +20,12 @@ use object_store::prefix::PrefixStore;
 use serde_json::json;
 use url::Url;
 
+use super::chunk::Chunk;
 use super::encode::WrittenChunk;
 use super::keys::ColumnsKeys;
 use super::record::{COMMIT_KEY, CommitRecord};
 use super::schema::Columns;
-use super::snapshot::Chunk;
+
 use crate::error::{Error, Result};
 use crate::storage::store_error;
 
@@ -32,8 +33,8 @@ use crate::storage::store_error;
 pub(super) const COLUMNS_PROPERTY: &str = "pandasdb.columns";
 /// The table property that holds the keys.
 pub(super) const KEYS_PROPERTY: &str = "pandasdb.columnsKeys";
-/// The tag of a file that names the load its rows came with.
-pub(super) const LOAD_TAG: &str = "pandasdb.load";
+/// The tag of a file that tells the loads its rows came with: `[[load, rows, first place, last place], …]`.
+pub(super) const LOADS_TAG: &str = "pandasdb.loads";
 /// The tag of a file that holds its place among the chunks of its load.
 pub(super) const NUMBER_TAG: &str = "pandasdb.number";
 
@@ -167,28 +168,47 @@ fn has_bare_timestamp(data_type: &DataType) -> bool {
     }
 }
 
-/// The action that makes a written chunk part of the table.
-pub(super) fn add_action(chunk: &WrittenChunk, load_id: i64, number: usize, now_ms: i64) -> Action {
-    let tags = HashMap::from([
-        (LOAD_TAG.to_string(), Some(load_id.to_string())),
-        (NUMBER_TAG.to_string(), Some(number.to_string())),
-    ]);
-    Action::Add(Add {
+/// Whether a change of files is one of rows too, or only stores the same rows otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RowsChange {
+    /// Rows come or go.
+    Yes,
+    /// The same rows in other files.
+    No,
+}
+
+/// The action that makes a written chunk part of the table; `number` is its place among the chunks of its load.
+///
+/// # Errors
+/// [`Kind::Internal`](crate::error::Kind::Internal) when its tags cannot be written as JSON.
+pub(super) fn add_action(
+    chunk: &WrittenChunk,
+    number: Option<usize>,
+    now_ms: i64,
+    change: RowsChange,
+) -> Result<Action> {
+    let loads = serde_json::to_string(&chunk.loads);
+    let loads = loads.map_err(|error| Error::internal("the tags of a chunk cannot be written").because(error))?;
+    let mut tags = HashMap::from([(LOADS_TAG.to_string(), Some(loads))]);
+    if let Some(number) = number {
+        tags.insert(NUMBER_TAG.to_string(), Some(number.to_string()));
+    }
+    Ok(Action::Add(Add {
         path: chunk.path.clone(),
         size: chunk.bytes as i64,
         modification_time: now_ms,
-        data_change: true,
+        data_change: change == RowsChange::Yes,
         stats: Some(chunk.stats.clone()),
         tags: Some(tags),
         ..Add::default()
-    })
+    }))
 }
 
 /// The action that takes a chunk out of the table; its file stays until it is vacuumed.
-pub(super) fn remove_action(chunk: &Chunk, now_ms: i64) -> Action {
+pub(super) fn remove_action(chunk: &Chunk, now_ms: i64, change: RowsChange) -> Action {
     Action::Remove(Remove {
         path: chunk.path.clone(),
-        data_change: true,
+        data_change: change == RowsChange::Yes,
         deletion_timestamp: Some(now_ms),
         extended_file_metadata: Some(true),
         partition_values: Some(HashMap::new()),

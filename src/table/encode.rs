@@ -17,6 +17,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::schema::types::ColumnPath;
 
 use super::buffers::slice_bytes;
+use super::chunk::LoadRows;
 use super::convert::physical_field;
 use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
 use super::stats::delta_stats;
@@ -39,6 +40,8 @@ pub(super) struct WrittenChunk {
     pub path: String,
     /// Its size.
     pub bytes: u64,
+    /// The loads its rows came with, in the order of its rows.
+    pub loads: Vec<LoadRows>,
     /// Bounds of its columns, as Delta's JSON.
     pub stats: String,
     /// The hidden remainder columns that it has.
@@ -49,24 +52,35 @@ pub(super) struct WrittenChunk {
 pub(super) struct EncodedChunk {
     /// The Parquet file.
     pub file: Bytes,
+    /// The loads its rows came with, in the order of its rows.
+    pub loads: Vec<LoadRows>,
     /// Bounds of its columns, as Delta's JSON.
     pub stats: String,
     /// The hidden remainder columns that it has.
     pub remainders: Vec<String>,
 }
 
+/// Which load the rows of a chunk came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LoadColumn {
+    /// All with this one; the column is added.
+    One(i64),
+    /// Each with that of its column `__pdb_load`, which stands in the batches.
+    InBatches,
+}
+
 /// Encodes stored-form batches of one partition, in the order of their rows.
 ///
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when Parquet refuses a stored type.
-pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load_id: i64) -> Result<EncodedChunk> {
+pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load: LoadColumn) -> Result<EncodedChunk> {
     // Small pieces cost more to encode one by one than to join first; joining large ones would double their memory.
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let small = batches.len() > MAX_PIECES && rows / batches.len() < SMALL_PIECE_ROWS;
     let joined = if small { Some(join(schema, batches)?) } else { None };
     let pieces: &[RecordBatch] = joined.as_ref().map_or(batches, std::slice::from_ref);
     let remainders = used_remainders(schema, pieces);
-    let pieces = pieces.iter().map(|piece| finish_columns(piece, load_id, &remainders)).collect::<Result<Vec<_>>>()?;
+    let pieces = pieces.iter().map(|piece| finish_columns(piece, load, &remainders)).collect::<Result<Vec<_>>>()?;
     let Some(first) = pieces.first() else { return Err(Error::internal("a chunk without rows")) };
     let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
     let options = ArrowWriterOptions::new().with_properties(properties(&pieces)?).with_skip_arrow_metadata(true);
@@ -78,7 +92,7 @@ pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load_id:
     }
     let metadata = writer.close().map_err(broken)?;
     let stats = delta_stats(&metadata, &first.schema())?;
-    Ok(EncodedChunk { file: file.into(), stats, remainders })
+    Ok(EncodedChunk { file: file.into(), loads: loads_of(&pieces)?, stats, remainders })
 }
 
 fn join(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
@@ -97,13 +111,13 @@ fn used_remainders(schema: &Schema, pieces: &[RecordBatch]) -> Vec<String> {
 }
 
 /// Adds the load's column and leaves out remainders that are not used.
-fn finish_columns(batch: &RecordBatch, load_id: i64, remainders: &[String]) -> Result<RecordBatch> {
+fn finish_columns(batch: &RecordBatch, load: LoadColumn, remainders: &[String]) -> Result<RecordBatch> {
     let (mut fields, mut columns) = (Vec::new(), Vec::<ArrayRef>::new());
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         if field.name().starts_with(REMAINDER_PREFIX) && !remainders.contains(field.name()) {
             continue;
         }
-        if field.name() == ROW_COLUMN {
+        if let (ROW_COLUMN, LoadColumn::One(load_id)) = (field.name().as_str(), load) {
             fields.push(Arc::new(physical_field(LOAD_COLUMN, DataType::Int64)));
             columns.push(Arc::new(Int64Array::from_value(load_id, batch.num_rows())));
         }
@@ -112,6 +126,27 @@ fn finish_columns(batch: &RecordBatch, load_id: i64, remainders: &[String]) -> R
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
         .map_err(|error| Error::internal("the columns of a chunk do not fit").because(error))
+}
+
+/// The loads of the rows, in the order first met.
+fn loads_of(pieces: &[RecordBatch]) -> Result<Vec<LoadRows>> {
+    let mut loads: Vec<LoadRows> = Vec::new();
+    for piece in pieces {
+        let numbers = |name: &str| piece.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let (Some(ids), Some(places)) = (numbers(LOAD_COLUMN), numbers(ROW_COLUMN)) else {
+            return Err(Error::internal("a chunk without its hidden columns"));
+        };
+        for (load_id, place) in ids.values().iter().zip(places.values()) {
+            match loads.last_mut().filter(|last| last.load_id == *load_id) {
+                Some(last) => last.add(*place),
+                None => match loads.iter_mut().find(|known| known.load_id == *load_id) {
+                    Some(known) => known.add(*place),
+                    None => loads.push(LoadRows { load_id: *load_id, rows: 1, first: *place, last: *place }),
+                },
+            }
+        }
+    }
+    Ok(loads)
 }
 
 fn properties(pieces: &[RecordBatch]) -> Result<WriterProperties> {
@@ -210,7 +245,7 @@ mod tests {
     #[test]
     fn a_column_with_nan_has_no_bounds_and_zero_remainders_are_left_out() {
         let batch = frame(vec![1.0, f64::NAN], vec![0, 0]);
-        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), 7).unwrap();
+        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7)).unwrap();
         assert!(chunk.remainders.is_empty());
         assert!(!chunk.stats.contains(r#""x":1"#), "{}", chunk.stats);
         let reader = SerializedFileReader::new(chunk.file).unwrap();
@@ -223,7 +258,7 @@ mod tests {
     #[test]
     fn bounds_and_remainders_are_kept_where_they_mean_something() {
         let batch = frame(vec![1.0, 2.5], vec![0, 999]);
-        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), 7).unwrap();
+        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7)).unwrap();
         assert_eq!(chunk.remainders, ["__pdb_ns_t"]);
         assert!(chunk.stats.contains(r#""maxValues":{"#) && chunk.stats.contains(r#""x":2.5"#), "{}", chunk.stats);
     }

@@ -17,11 +17,12 @@ use super::commit::{LoadOutcome, PendingLoad};
 use super::convert::{physical_field, to_physical};
 use super::dataset::Dataset;
 use super::digest::Digest;
+use super::encode::LoadColumn;
 use super::keys::{ColumnsKeys, KeyColumn, effective_keys, find_keys};
 use super::record::{StoredCategories, VersionRecord, encode_batch, encode_schema, to_base64};
-use super::schema::{ColumnNames, REMAINDER_PREFIX, ROW_COLUMN, check_load_schema, without_code};
+use super::schema::{ColumnNames, Columns, ROW_COLUMN, check_load_schema, without_code};
 use super::split::{KeyArrays, ReadyChunk, SplitSettings, Splitter};
-use super::types::{has_remainder, physical_type};
+use super::types::has_remainder;
 use super::writer::{ChunkWriter, remove_file};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -122,12 +123,12 @@ impl Load {
         let snapshot = self.dataset.snapshot();
         let effective = effective_keys(snapshot.keys.as_ref(), &self.request.columns_keys)?;
         let columns = snapshot.columns.joined(&schema, &snapshot.names, &HashSet::new())?;
-        let layout = Layout::new(&schema, |name| columns.find(name).map(|column| column.names.clone()))?;
+        let layout = Layout::new(&schema, &columns)?;
         let mut keys = find_keys(&effective, &self.request.columns_keys, &schema)?;
         for key in &mut keys {
             key.stored = key.index.and_then(|index| layout.stored_position(index));
         }
-        let repeated = self.request.idempotency_key.as_deref().and_then(|key| snapshot.version_of_key(key)).is_some();
+        let repeated = self.request.idempotency_key.as_deref().and_then(|key| snapshot.record_of_key(key)).is_some();
         let stored = Arc::clone(&layout.stored);
         let splitter = if repeated {
             None
@@ -136,7 +137,7 @@ impl Load {
         };
         let keys: Arc<[KeyColumn]> = keys.into();
         let (store, root) = (Arc::clone(self.dataset.store()), self.dataset.root().clone());
-        self.writer = Some(ChunkWriter::new(store, root, stored, Arc::clone(&keys), self.load_id));
+        self.writer = Some(ChunkWriter::new(store, root, stored, Arc::clone(&keys), LoadColumn::One(self.load_id)));
         let encoded_schema = encode_schema(&schema)?;
         self.body = Some(Body {
             digest: Digest::new(&encoded_schema),
@@ -194,7 +195,7 @@ impl Load {
         match self.finish_rows().await {
             Ok(pending) => {
                 let chunks: Vec<String> = pending.chunks.iter().map(|chunk| chunk.path.clone()).collect();
-                let outcome = Arc::clone(&self.dataset).commit(pending).await;
+                let outcome = Arc::clone(&self.dataset).commit_load(pending).await;
                 // A repeat has stored nothing that its version names; after an error the outcome may be unknown.
                 if outcome.as_ref().is_ok_and(|outcome| outcome.duplicate) {
                     for path in chunks.iter().chain(&self.category_file) {
@@ -250,12 +251,12 @@ impl Load {
             columns_keys: self.request.columns_keys.clone(),
             idempotency_key: self.request.idempotency_key.clone(),
             digest: body.digest.finish(),
-            schema: to_base64(&body.encoded_schema),
+            schema: to_base64(&body.encoded_schema).into(),
             categories,
             replaces: Vec::new(),
         };
-        let (schema, names, effective_keys) = (body.schema, body.layout.names, body.effective_keys);
-        Ok(PendingLoad { record, schema, names, effective_keys, chunks })
+        let (schema, Layout { stored, names, .. }, effective_keys) = (body.schema, body.layout, body.effective_keys);
+        Ok(PendingLoad { record, schema, stored, names, effective_keys, chunks })
     }
 
     /// Moves the rows that waited for the end to the writer, without holding more than a chunk between the two.
@@ -303,19 +304,22 @@ fn wrong_total(total: i64, rows: i64) -> Error {
 }
 
 impl Layout {
-    fn new(schema: &Schema, names_of: impl Fn(&str) -> Option<ColumnNames>) -> Result<Self> {
+    /// For a load of `schema` into a dataset that then has `columns`.
+    fn new(schema: &Schema, dataset: &Columns) -> Result<Self> {
         let (mut columns, mut names, mut stored, mut remainders) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for field in schema.fields() {
-            let physical = physical_type(field.name(), field.data_type())?;
-            let column = names_of(field.name()).ok_or_else(|| Error::internal("a column of a load has no name"))?;
+            let column = dataset.find(field.name());
+            let column = column.ok_or_else(|| Error::internal("a column of a load has no name"))?;
+            // What is wider in the dataset is stored wider, so that all chunks agree; nulls alone are not stored.
+            let physical = column.physical.clone().filter(|_| *field.data_type() != DataType::Null);
             if let Some(physical) = &physical {
-                stored.push(physical_field(&column.physical, physical.clone()));
+                stored.push(physical_field(&column.names.physical, physical.clone()));
             }
             let remainder = has_remainder(field.data_type());
             if remainder {
-                remainders.push(physical_field(&format!("{REMAINDER_PREFIX}{}", column.physical), DataType::Int32));
+                remainders.push(physical_field(&column.remainder_name(), DataType::Int32));
             }
-            names.push(column);
+            names.push(column.names.clone());
             columns.push(LayoutColumn { name: field.name().clone(), physical, remainder });
         }
         stored.push(physical_field(ROW_COLUMN, DataType::Int64));

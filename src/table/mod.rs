@@ -4,11 +4,12 @@
 //! |---|---|
 //! | `catalog` | datasets by name |
 //! | `dataset` | an opened dataset and its newest state |
-//! | `snapshot`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
+//! | `snapshot`, `replay`, `chunk`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
 //! | `record` | what a commit says of its versions |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
-//! | `commit`, `delta` | from chunks to a version |
-//! | `read`, `order`, `assembly` | from versions to batches |
+//! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
+//! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
+//! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what is done to a dataset besides, on demand and in the background |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
 
@@ -17,36 +18,54 @@ mod blocking;
 mod buffers;
 mod catalog;
 mod categories;
+mod chunk;
 mod commit;
+mod compact;
 mod convert;
 mod dataset;
 mod delta;
+mod dictionaries;
 mod digest;
+mod draft;
 mod encode;
 mod group;
 mod keys;
+mod lease;
 mod load;
+mod maintenance;
+mod manage;
 mod order;
 mod ranges;
 mod read;
 mod record;
+mod replay;
+mod rewrite;
+mod scan;
 mod schema;
+mod selection;
 mod snapshot;
 mod spill;
 mod split;
 mod stats;
 mod types;
+mod vacuum;
 mod writer;
 
 pub use self::catalog::Catalog;
+pub use self::chunk::{Chunk, LoadRows};
 pub use self::commit::LoadOutcome;
+pub use self::compact::{Compaction, Eagerness};
 pub use self::dataset::{Dataset, unknown_dataset};
 pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
+pub use self::lease::Lease;
 pub use self::load::{Load, LoadRequest};
-pub use self::read::{FrameRead, ReadSettings, RowFilter, Selection};
-pub use self::record::{CommitRecord, VersionRecord};
+pub use self::maintenance::{Maintenance, MaintenanceSettings};
+pub use self::read::{FrameRead, ReadSettings, RowFilter};
+pub use self::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord};
 pub use self::schema::{Column, Columns, LOAD_COLUMN, ROW_COLUMN};
-pub use self::snapshot::{Chunk, Snapshot, Version};
+pub use self::selection::{SelectedChunk, SelectedRows, Selection};
+pub use self::snapshot::{End, Snapshot, Version};
 pub use self::split::{MAX_DATE_KEYS, MAX_ID_KEYS, SplitSettings};
 pub use self::stats::{Bound, ColumnStats};
 pub use self::types::sql_type;
+pub use self::vacuum::Vacuumed;

@@ -5,15 +5,13 @@
 //! and otherwise set aside on disk in windows of consecutive places, each of which then fits in memory. Places are
 //! numbers, so nothing is compared: each row is put where it belongs.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
 use arrow::array::RecordBatch;
+use std::path::PathBuf;
 
-use super::assembly::{Order, places};
+use super::assembly::{OUTPUT_ROWS, Order, places};
 use super::buffers::Buffers;
 use super::group::GroupKey;
-use super::snapshot::Chunk;
+use super::selection::SelectedChunk;
 use crate::error::Result;
 
 /// Of the bytes that a read may keep in memory, the part that batches take while they are set aside: the others are
@@ -22,21 +20,32 @@ const WINDOW_BUFFER_PART: usize = 3;
 /// And the part that one window takes.
 const WINDOW_PART: u64 = 8;
 
+/// A chunk of a read.
+#[derive(Debug, Clone)]
+pub(super) struct PlacedChunk {
+    /// The chunk, and what of it is read.
+    pub selected: SelectedChunk,
+    /// The smallest and greatest place in the whole of its rows.
+    pub places: (i64, i64),
+    /// How many rows of it are read.
+    pub rows: u64,
+}
+
 /// Chunks that are read one after the other, or together.
 #[derive(Debug)]
 pub(super) enum Run {
     /// They do not overlap, and stand in order.
-    Apart(Vec<Arc<Chunk>>),
+    Apart(Vec<PlacedChunk>),
     /// Their places overlap.
-    Mixed(Vec<Arc<Chunk>>),
+    Mixed(Vec<PlacedChunk>),
 }
 
-/// Arranges the chunks of one load.
-pub(super) fn runs(mut chunks: Vec<Arc<Chunk>>) -> Vec<Run> {
-    chunks.sort_by_key(|chunk| chunk.row_range);
-    let mut groups: Vec<(i64, Vec<Arc<Chunk>>)> = Vec::new();
+/// Arranges the chunks of a read.
+pub(super) fn runs(mut chunks: Vec<PlacedChunk>) -> Vec<Run> {
+    chunks.sort_by_key(|chunk| chunk.places);
+    let mut groups: Vec<(i64, Vec<PlacedChunk>)> = Vec::new();
     for chunk in chunks {
-        let (first, last) = chunk.row_range;
+        let (first, last) = chunk.places;
         match groups.last_mut() {
             Some((end, group)) if first <= *end => {
                 *end = last.max(*end);
@@ -49,6 +58,7 @@ pub(super) fn runs(mut chunks: Vec<Arc<Chunk>>) -> Vec<Run> {
     for (_, group) in groups {
         match (runs.last_mut(), group.len()) {
             (Some(Run::Apart(run)), 1) => run.extend(group),
+            (Some(Run::Mixed(run)), _) if rows(run) + rows(&group) <= OUTPUT_ROWS as u64 => run.extend(group),
             (_, 1) => runs.push(Run::Apart(group)),
             _ => runs.push(Run::Mixed(group)),
         }
@@ -56,12 +66,15 @@ pub(super) fn runs(mut chunks: Vec<Arc<Chunk>>) -> Vec<Run> {
     runs
 }
 
+fn rows(chunks: &[PlacedChunk]) -> u64 {
+    chunks.iter().map(|chunk| chunk.rows).sum()
+}
+
 /// The rows of a window that one chunk after another is cut into; `None` where all fit in `most_bytes`.
-pub(super) fn window_rows(chunks: &[Arc<Chunk>], bytes_per_row: u64, most_bytes: usize) -> Option<i64> {
-    let rows: u64 = chunks.iter().map(|chunk| chunk.rows).sum();
+pub(super) fn window_rows(chunks: &[PlacedChunk], bytes_per_row: u64, most_bytes: usize) -> Option<i64> {
     let bytes_per_row = bytes_per_row.max(1);
     let most = most_bytes as u64;
-    (rows.saturating_mul(bytes_per_row) > most).then(|| (most / WINDOW_PART / bytes_per_row).max(1) as i64)
+    (rows(chunks).saturating_mul(bytes_per_row) > most).then(|| (most / WINDOW_PART / bytes_per_row).max(1) as i64)
 }
 
 /// Rows set aside by windows of consecutive places.
@@ -112,20 +125,24 @@ mod tests {
     use arrow::datatypes::Int64Type;
     use proptest::prelude::*;
 
+    use std::sync::Arc;
+
+    use super::super::chunk::{Chunk, LoadRows};
     use super::super::schema::ROW_COLUMN;
     use super::*;
 
-    fn chunk(first: i64, last: i64) -> Arc<Chunk> {
-        Arc::new(Chunk {
+    fn chunk(first: i64, last: i64, rows: u64) -> PlacedChunk {
+        let chunk = Chunk {
             path: format!("{first}"),
             bytes: 1,
-            rows: (last - first + 1) as u64,
-            load_id: 1,
+            rows,
+            loads: Box::new([LoadRows { load_id: 1, rows, first, last }]),
             number: 1,
             stats: Box::default(),
-            row_range: (first, last),
+            added: 0,
             removed: None,
-        })
+        };
+        PlacedChunk { selected: SelectedChunk { chunk: Arc::new(chunk), loads: None }, places: (first, last), rows }
     }
 
     fn batch(places: &[i64]) -> RecordBatch {
@@ -153,10 +170,18 @@ mod tests {
 
     #[test]
     fn chunks_that_do_not_overlap_are_read_one_by_one() {
-        let runs = runs(vec![chunk(10, 19), chunk(0, 9), chunk(20, 40), chunk(30, 50), chunk(51, 60)]);
+        let long = OUTPUT_ROWS as u64;
+        let runs =
+            runs(vec![chunk(10, 19, 10), chunk(0, 9, 10), chunk(20, 40, long), chunk(30, 50, long), chunk(51, 60, 10)]);
         assert!(matches!(&runs[0], Run::Apart(chunks) if chunks.len() == 2));
         assert!(matches!(&runs[1], Run::Mixed(chunks) if chunks.len() == 2));
         assert!(matches!(&runs[2], Run::Apart(chunks) if chunks.len() == 1));
+    }
+
+    #[test]
+    fn small_overlaps_are_read_together() {
+        let small = (0..10).flat_map(|n| [chunk(n * 100, n * 100 + 98, 50), chunk(n * 100 + 1, n * 100 + 99, 50)]);
+        assert!(matches!(runs(small.collect()).as_slice(), [Run::Mixed(chunks)] if chunks.len() == 20));
     }
 
     proptest! {
@@ -167,6 +192,9 @@ mod tests {
             // Places of a sixth batch are left out, as pruning does.
             let wanted: Vec<i64> = (0..owners.len() as i64).filter(|i| owners[*i as usize] < 5).collect();
             let order = Order::find(&batches).unwrap();
+            let found: Vec<i64> = (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect();
+            prop_assert_eq!(&found, &wanted);
+            let order = Order::find_sparse(&batches).unwrap();
             let found: Vec<i64> = (0..order.outputs()).flat_map(|i| values(&order.output(i).unwrap())).collect();
             prop_assert_eq!(&found, &wanted);
             let mut windows = Windows::new(7, 1_000, std::env::temp_dir());

@@ -16,6 +16,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::keys::ColumnsKeys;
+use crate::clock;
 use crate::error::{Error, Result};
 
 /// The key of `commitInfo` that holds a [`CommitRecord`].
@@ -30,8 +31,102 @@ pub struct CommitRecord {
     pub format_version: u32,
     /// Unique to the attempt, by which its author knows its own commit again after an unknown outcome.
     pub commit_id: String,
+    /// From when on it counts: strictly later than all that was before, and the instant of its last version.
+    pub at: DateTime<Utc>,
     /// The versions made, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub versions: Vec<VersionRecord>,
+    /// Versions that are no longer live from now on, other than those that one of `versions` replaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<EndedVersion>,
+    /// The retention from now on, where it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Chunks that a commit up to this one removed are deleted, and what only they held cannot be read any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub horizon: Option<i64>,
+    /// The dataset is deleted: nothing comes after this commit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
+}
+
+impl CommitRecord {
+    /// A record of nothing yet, for a commit that counts from `at`.
+    pub(super) fn new(at: DateTime<Utc>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            commit_id: clock::new_ulid(),
+            at,
+            versions: Vec::new(),
+            ended: Vec::new(),
+            retention: None,
+            horizon: None,
+            dropped: false,
+        }
+    }
+}
+
+/// A version that was ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedVersion {
+    /// Its number.
+    pub version: i64,
+    /// Why.
+    pub state: EndState,
+}
+
+/// Why a version is no longer live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndState {
+    /// A later version of its key took its place.
+    Replaced,
+    /// A caller deleted it.
+    Deleted,
+    /// The dataset's retention does not keep it.
+    Expired,
+}
+
+impl EndState {
+    /// The word of the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndState::Replaced => "replaced",
+            EndState::Deleted => "deleted",
+            EndState::Expired => "expired",
+        }
+    }
+}
+
+/// Which versions of each external key stay live: those that one of the rules given keeps, or all without any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retention {
+    /// Only the newest so many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_versions: Option<i64>,
+    /// Only those younger than so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_seconds: Option<i64>,
+}
+
+impl Retention {
+    /// Checks what a caller asks for.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that is not positive.
+    pub fn new(keep_versions: Option<i64>, keep_seconds: Option<i64>) -> Result<Self> {
+        for (field, value) in [("keep_versions", keep_versions), ("keep_seconds", keep_seconds)] {
+            if let Some(value) = value.filter(|value| *value < 1) {
+                return Err(Error::invalid(format!("{field} is {value}; give 1 or more, or leave it out")));
+            }
+        }
+        Ok(Self { keep_versions, keep_seconds })
+    }
+
+    /// Whether it keeps everything.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One version.
@@ -64,7 +159,7 @@ pub struct VersionRecord {
     /// Digest of schema and rows.
     pub digest: String,
     /// The logical schema with all metadata: an Arrow IPC stream without batches, in base64.
-    pub schema: String,
+    pub schema: Arc<str>,
     /// The dictionaries of its columns, where it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub categories: Option<StoredCategories>,
@@ -90,7 +185,7 @@ impl VersionRecord {
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the record is damaged.
     pub fn decode_schema(&self) -> Result<SchemaRef> {
         let damaged = || Error::corrupt(format!("the schema of version {} is damaged", self.version));
-        let bytes = STANDARD.decode(&self.schema).map_err(|error| damaged().because(error))?;
+        let bytes = STANDARD.decode(self.schema.as_bytes()).map_err(|error| damaged().because(error))?;
         let reader = StreamReader::try_new(Cursor::new(bytes), None).map_err(|error| damaged().because(error))?;
         Ok(reader.schema())
     }
@@ -136,9 +231,4 @@ pub(super) fn decode_batch(bytes: Vec<u8>) -> Result<RecordBatch> {
 pub(super) fn decode_inline_batch(text: &str) -> Result<RecordBatch> {
     let bytes = STANDARD.decode(text);
     decode_batch(bytes.map_err(|error| Error::corrupt("the categories of a load are damaged").because(error))?)
-}
-
-/// An empty batch of a schema, to answer with when there are no rows.
-pub(super) fn empty_batch(schema: &SchemaRef) -> RecordBatch {
-    RecordBatch::new_empty(Arc::clone(schema))
 }

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, Tim
 use serde::{Deserialize, Serialize};
 
 use super::convert::physical_field;
-use super::types::{free_name, has_remainder, physical_type, sql_type};
+use super::types::{free_name, physical_type, sql_type};
 use crate::error::{Error, Result, shorten};
 use crate::names::HIDDEN_PREFIX;
 
@@ -122,7 +122,9 @@ impl Columns {
 }
 
 fn new_names(name: &str, taken: &mut HashSet<String>) -> ColumnNames {
-    let wanted = if name.starts_with(HIDDEN_PREFIX) { format!("column{name}") } else { name.to_string() };
+    // Other readers do not tell names by their case.
+    let wanted =
+        if name.to_lowercase().starts_with(HIDDEN_PREFIX) { format!("column{name}") } else { name.to_string() };
     let physical = free_name(&wanted, |candidate| taken.insert(candidate.to_lowercase()));
     ColumnNames { name: name.to_string(), physical }
 }
@@ -189,7 +191,8 @@ fn clean_field(field: &FieldRef) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(data_type).with_metadata(metadata))
 }
 
-/// The type that holds the values of both, without loss and without rewriting what is stored.
+/// The type that holds the values of both without loss. Where it is stored otherwise than before, the chunks that are
+/// there are rewritten in the commit (`rewrite.rs`).
 fn widen(name: &str, old: &DataType, new: &DataType) -> Result<DataType> {
     common_type(old, new).ok_or_else(|| {
         Error::invalid(format!(
@@ -214,8 +217,12 @@ fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
             Some(D::Dictionary(Box::new(keys), Box::new(values)))
         }
         (D::Dictionary(_, values), other) | (other, D::Dictionary(_, values)) => common_type(values, other),
-        (a, b) if is_stored_as_long(a) && is_stored_as_long(b) => common_integer(a, b),
+        (a, b) if a.is_integer() && b.is_integer() => common_integer(a, b),
         (D::Float16, D::Float32) | (D::Float32, D::Float16) => Some(D::Float32),
+        // Integers of 64 bits only where every value is exact, which is looked at as they are stored.
+        (a, D::Float64) | (D::Float64, a) if a.is_integer() && *a != D::UInt64 => Some(D::Float64),
+        (a, b) if is_short(a) && b.is_floating() || a.is_floating() && is_short(b) => Some(D::Float64),
+        (a, b) if a.is_floating() && b.is_floating() => Some(D::Float64),
         (a, b) if a.is_string() && b.is_string() => Some(D::LargeUtf8),
         (a, b) if is_binary(a) && is_binary(b) => Some(D::LargeBinary),
         (D::Timestamp(ua, za), D::Timestamp(ub, zb)) if za.is_some() == zb.is_some() => {
@@ -238,11 +245,14 @@ fn common_type(a: &DataType, b: &DataType) -> Option<DataType> {
 }
 
 fn common_field(a: &FieldRef, b: &FieldRef) -> Option<FieldRef> {
-    // A nanosecond timestamp inside a list is stored as another type than any other timestamp.
-    let same_storage = has_remainder(a.data_type()) == has_remainder(b.data_type());
+    let stored = |data_type: &DataType| physical_type(a.name(), &DataType::new_list(data_type.clone(), true)).ok();
     let is_list_item = |field: &Field| matches!(field.name().as_str(), "item" | "element");
     let same_name = a.name() == b.name() || (is_list_item(a) && is_list_item(b));
-    let common = common_type(a.data_type(), b.data_type()).filter(|_| same_storage && same_name)?;
+    let common = common_type(a.data_type(), b.data_type()).filter(|_| same_name)?;
+    // What is nested is never rewritten, so both must be stored in the same way already.
+    if stored(a.data_type()) != stored(&common) || stored(b.data_type()) != stored(&common) {
+        return None;
+    }
     Some(Arc::new(a.as_ref().clone().with_data_type(common).with_nullable(a.is_nullable() || b.is_nullable())))
 }
 
@@ -250,8 +260,8 @@ fn is_binary(data_type: &DataType) -> bool {
     data_type.is_binary() || matches!(data_type, DataType::FixedSizeBinary(_))
 }
 
-fn is_stored_as_long(data_type: &DataType) -> bool {
-    data_type.is_integer() && *data_type != DataType::UInt64
+fn is_short(data_type: &DataType) -> bool {
+    data_type.is_integer() && data_type.primitive_width().is_some_and(|bytes| bytes < 8)
 }
 
 /// The smallest integer type that holds both; `None` for `uint64` with a signed one.
@@ -358,6 +368,13 @@ mod tests {
             (D::Null, D::Float64, Some(D::Float64)),
             (D::Utf8, D::Int64, None),
             (D::UInt64, D::Int64, None),
+            (D::UInt8, D::UInt64, Some(D::UInt64)),
+            (D::Int64, D::Float64, Some(D::Float64)),
+            (D::UInt64, D::Float64, None),
+            (D::Int32, D::Float32, Some(D::Float64)),
+            (D::Float16, D::Float64, Some(D::Float64)),
+            (D::new_list(D::Int32, true), D::new_list(D::Float64, true), None),
+            (D::new_list(D::Int32, true), D::new_list(D::Int64, true), Some(D::new_list(D::Int64, true))),
             (D::Timestamp(TimeUnit::Second, None), D::Timestamp(TimeUnit::Second, Some("UTC".into())), None),
         ] {
             assert_eq!(common_type(&a, &b), common, "{a} {b}");

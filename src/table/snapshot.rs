@@ -1,24 +1,22 @@
 //! A dataset as it stands at one commit: its versions, columns, keys and chunks.
 //!
-//! A snapshot is built by applying commits in order ([`Snapshot::apply`]) and never changes; a newer one shares what
-//! stayed the same. Chunks that were removed stay in it until they are vacuumed, with the commit that removed them, so
-//! that
-//! reading an earlier state is a mask over the same list.
+//! A snapshot is built by applying commits in order (`replay.rs`) and never changes; a newer one shares what stayed the
+//! same, so that a commit costs what it changes and not what the dataset holds. Chunks that were removed and versions
+//! that were ended stay in it until they are vacuumed, with the commit that did it, so that reading an earlier state is
+//! a mask over the same index.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use chrono::{DateTime, Utc};
-use deltalake::kernel::{Action, Add, CommitInfo, Metadata};
-use serde_json::Value;
+use imbl::{HashMap, OrdMap, OrdSet};
 
-use super::delta::{COLUMNS_PROPERTY, KEYS_PROPERTY, LOAD_TAG, NUMBER_TAG};
+use super::chunk::Chunk;
 use super::keys::ColumnsKeys;
-use super::record::{COMMIT_KEY, CommitRecord, FORMAT_VERSION, VersionRecord};
-use super::schema::{ColumnNames, Columns, LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN, union_schema};
-use super::stats::{Bound, ColumnStats, parse_stats};
-use crate::error::{Error, Result};
+use super::record::{EndState, Retention, VersionRecord};
+use super::schema::{ColumnNames, Columns, union_schema};
+use crate::error::Result;
 use crate::versions::Head;
 
 /// A version with what follows from its record and the commits since.
@@ -28,121 +26,193 @@ pub struct Version {
     pub record: Arc<VersionRecord>,
     /// The schema it was loaded with.
     pub schema: SchemaRef,
-    /// When a later version replaced it.
-    pub replaced_at: Option<DateTime<Utc>>,
+    /// The commit that made it, by its number in the log.
+    pub committed: i64,
+    /// What made it no longer live.
+    pub end: Option<End>,
+}
+
+/// The end of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// From when on it no longer counts.
+    pub at: DateTime<Utc>,
+    /// The commit that ended it.
+    pub committed: i64,
+    /// Why.
+    pub state: EndState,
 }
 
 impl Version {
     /// Whether it counts in the union now.
     pub fn is_live(&self) -> bool {
-        self.replaced_at.is_none()
+        self.end.is_none()
     }
 
     /// Whether it counted in the union at `instant`, inclusive.
     pub fn was_live(&self, instant: DateTime<Utc>) -> bool {
-        self.record.created_at <= instant && self.replaced_at.is_none_or(|replaced| replaced > instant)
+        self.record.created_at <= instant && self.end.is_none_or(|end| end.at > instant)
+    }
+
+    /// The word for its state.
+    pub fn state(&self) -> &'static str {
+        self.end.map_or("live", |end| end.state.as_str())
     }
 }
 
-/// A stored file.
-#[derive(Debug, Clone)]
-pub struct Chunk {
-    /// Its path below the dataset's root.
-    pub path: String,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// Its rows.
-    pub rows: u64,
-    /// The load its rows came with.
-    pub load_id: i64,
-    /// Its place among the chunks of its load, from 1.
-    pub number: i64,
-    /// Bounds of the stored columns, in the order that [`Snapshot::stats_position`] tells.
-    pub stats: Box<[ColumnStats]>,
-    /// The smallest and greatest place in the load of its rows.
-    pub row_range: (i64, i64),
-    /// The commit that removed it.
-    pub removed: Option<i64>,
-}
-
-impl Chunk {
-    /// The part of the path that names the partition; empty without keys.
-    pub fn partition(&self) -> &str {
-        self.path.rsplit_once('/').map_or("", |(folder, _)| folder)
-    }
-}
+/// The place of a chunk in the order in which chunks were added.
+pub(super) type ChunkId = u64;
 
 /// See the module's comment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The commit, by its number in the Delta log.
     pub log_version: i64,
-    /// All versions not yet vacuumed, in order.
-    pub versions: Vec<Version>,
-    /// All chunks not yet vacuumed, in the order they were added.
-    pub chunks: Vec<Arc<Chunk>>,
     /// The columns over all versions.
     pub columns: Columns,
     /// The keys, once a load has given some.
     pub keys: Option<ColumnsKeys>,
     /// The columns' names as the table's metadata keeps them.
     pub names: Vec<ColumnNames>,
+    /// Which versions stay live.
+    pub retention: Retention,
+    /// Whether the dataset was deleted.
+    pub dropped: bool,
+    /// The instant before which states can no longer be read.
+    pub horizon: Option<DateTime<Utc>>,
+    /// All versions not yet vacuumed, by number.
+    pub(super) versions: OrdMap<i64, Version>,
+    /// The newest number ever given, 0 before the first.
+    pub(super) newest: i64,
+    /// The newest version, which stays even when it is vacuumed: an empty dataset has its schema.
+    pub(super) last: Option<Version>,
+    pub(super) live: OrdMap<ChunkId, Arc<Chunk>>,
+    pub(super) removed: OrdMap<ChunkId, Arc<Chunk>>,
+    pub(super) next_chunk: ChunkId,
+    pub(super) live_by_path: HashMap<Arc<str>, ChunkId>,
+    /// Every load with each chunk, live or not, that holds rows of it.
+    pub(super) by_load: OrdSet<(i64, ChunkId)>,
+    /// Kept for a day at least, even when the version is vacuumed before.
+    pub(super) by_idempotency_key: HashMap<Arc<str>, Arc<VersionRecord>>,
+    /// The instant of each commit that is not before the horizon.
+    pub(super) instants: OrdMap<i64, DateTime<Utc>>,
+    pub(super) totals: Totals,
     /// The stored columns, in the order that [`Chunk::stats`] follow; only ever grows at the end.
-    stats_columns: Vec<arrow::datatypes::FieldRef>,
-    remainders: HashSet<String>,
+    pub(super) stats_columns: Arc<Vec<FieldRef>>,
+    pub(super) remainders: HashSet<String>,
+}
+
+/// What the live versions come to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Totals {
+    pub versions: i64,
+    pub rows: i64,
+    pub bytes: i64,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
         Self {
             log_version: -1,
-            versions: Vec::new(),
-            chunks: Vec::new(),
             columns: Columns::default(),
             keys: None,
             names: Vec::new(),
-            stats_columns: Vec::new(),
+            retention: Retention::default(),
+            dropped: false,
+            horizon: None,
+            versions: OrdMap::new(),
+            newest: 0,
+            last: None,
+            live: OrdMap::new(),
+            removed: OrdMap::new(),
+            next_chunk: 0,
+            live_by_path: HashMap::new(),
+            by_load: OrdSet::new(),
+            by_idempotency_key: HashMap::new(),
+            instants: OrdMap::new(),
+            totals: Totals::default(),
+            stats_columns: Arc::default(),
             remainders: HashSet::new(),
         }
     }
 }
 
 impl Snapshot {
-    /// Whether a first load has been committed.
+    /// Whether a first load has been committed, and the dataset was not deleted since.
     pub fn exists(&self) -> bool {
-        !self.versions.is_empty()
+        self.newest > 0 && !self.dropped
     }
 
-    /// The live versions, in order.
-    pub fn live_versions(&self) -> impl Iterator<Item = &Version> {
-        self.versions.iter().filter(|version| version.is_live())
+    /// All versions not yet vacuumed, by number; from either end.
+    pub fn versions(&self) -> impl DoubleEndedIterator<Item = &Version> {
+        self.versions.values()
     }
 
-    /// The version of this number.
+    /// The live versions, by number; from either end.
+    pub fn live_versions(&self) -> impl DoubleEndedIterator<Item = &Version> {
+        self.versions.values().filter(|version| version.is_live())
+    }
+
+    /// The version of this number, as long as it is not vacuumed.
     pub fn version(&self, number: i64) -> Option<&Version> {
-        self.versions.iter().find(|version| version.record.version == number)
+        self.versions.get(&number)
     }
 
-    /// The version that a load with this idempotency key made.
-    pub fn version_of_key(&self, idempotency_key: &str) -> Option<&Version> {
-        self.versions.iter().find(|version| version.record.idempotency_key.as_deref() == Some(idempotency_key))
+    /// The newest version ever made, vacuumed or not.
+    pub fn last_version(&self) -> Option<&Version> {
+        self.last.as_ref()
+    }
+
+    /// The record of the version that a load with this idempotency key made.
+    pub fn record_of_key(&self, idempotency_key: &str) -> Option<&Arc<VersionRecord>> {
+        self.by_idempotency_key.get(idempotency_key)
     }
 
     /// The number of the newest version, 0 before the first.
     pub fn newest(&self) -> i64 {
-        self.versions.last().map_or(0, |version| version.record.version)
+        self.newest
     }
 
-    /// The chunks of a load, in the order of their numbers, removed ones too.
-    pub fn chunks_of_load(&self, load_id: i64) -> Vec<&Arc<Chunk>> {
-        let mut chunks: Vec<_> = self.chunks.iter().filter(|chunk| chunk.load_id == load_id).collect();
-        chunks.sort_by_key(|chunk| chunk.number);
-        chunks
+    /// The instant of the newest commit.
+    pub fn newest_instant(&self) -> Option<DateTime<Utc>> {
+        self.instants.get_max().map(|(_, at)| *at)
     }
 
-    /// Chunks whose rows are all live.
+    /// The newest commit whose changes counted at `instant`.
+    pub fn commit_at(&self, instant: DateTime<Utc>) -> i64 {
+        self.instants.iter().rev().find(|(_, at)| **at <= instant).map_or(-1, |(commit, _)| *commit)
+    }
+
+    /// The commit after which a version has the content that it had after the commit `at`, or has now without one. For
+    /// an ended version that is at the latest the commit before its end.
+    pub fn commit_of(&self, version: &Version, at: Option<i64>) -> i64 {
+        let last = version.end.map_or(self.log_version, |end| end.committed - 1);
+        at.map_or(last, |at| at.clamp(version.committed, last.max(version.committed)))
+    }
+
+    /// The chunks with rows of a load that counted right after the commit `log_version`, in the order they were added.
+    pub fn chunks_of_load(&self, load_id: i64, log_version: i64) -> impl Iterator<Item = &Arc<Chunk>> {
+        let all = self.by_load.range((load_id, ChunkId::MIN)..=(load_id, ChunkId::MAX));
+        all.filter_map(|(_, id)| self.chunk(*id)).filter(move |chunk| chunk.is_live_at(log_version))
+    }
+
+    fn chunk(&self, id: ChunkId) -> Option<&Arc<Chunk>> {
+        self.live.get(&id).or_else(|| self.removed.get(&id))
+    }
+
+    /// Chunks whose rows are all live, in the order they were added.
     pub fn live_chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
-        self.chunks.iter().filter(|chunk| chunk.removed.is_none())
+        self.live.values()
+    }
+
+    /// Chunks that no longer count and are not yet vacuumed.
+    pub fn removed_chunks(&self) -> impl Iterator<Item = &Arc<Chunk>> {
+        self.removed.values()
+    }
+
+    /// The live chunk at this path.
+    pub(super) fn live_chunk(&self, path: &str) -> Option<&Arc<Chunk>> {
+        self.live.get(self.live_by_path.get(path)?)
     }
 
     /// The logical schema of the union of live versions, or of the newest version where none is live.
@@ -150,9 +220,25 @@ impl Snapshot {
     /// # Errors
     /// When the schemas of the versions cannot be joined, which is a defect.
     pub fn union_of_live(&self) -> Result<SchemaRef> {
-        let live: Vec<SchemaRef> = self.live_versions().map(|version| Arc::clone(&version.schema)).collect();
-        let newest = || self.versions.last().map(|version| Arc::clone(&version.schema));
-        union_schema(&if live.is_empty() { newest().into_iter().collect() } else { live }, &self.columns)
+        self.union_of(self.live_versions())
+    }
+
+    /// The logical schema of the union of some versions, or of the newest of all where there are none.
+    ///
+    /// # Errors
+    /// As [`Snapshot::union_of_live`].
+    pub fn union_of<'a>(&'a self, versions: impl Iterator<Item = &'a Version>) -> Result<SchemaRef> {
+        let mut schemas: Vec<SchemaRef> = Vec::new();
+        for version in versions {
+            // Neighbours mostly share theirs; a union is not changed by what it was just joined with.
+            if schemas.last().is_none_or(|last| !Arc::ptr_eq(last, &version.schema)) {
+                schemas.push(Arc::clone(&version.schema));
+            }
+        }
+        if schemas.is_empty() {
+            schemas.extend(self.last.as_ref().map(|version| Arc::clone(&version.schema)));
+        }
+        union_schema(&schemas, &self.columns)
     }
 
     /// The stored columns whose bounds the index has, by their place in [`Chunk::stats`].
@@ -162,149 +248,13 @@ impl Snapshot {
 
     /// The totals for the version store.
     pub fn head(&self) -> Head {
-        let live: Vec<&Version> = self.live_versions().collect();
         Head {
             log_version: (self.log_version >= 0).then_some(self.log_version),
-            version: self.newest(),
-            live_versions: live.len() as i64,
-            rows: live.iter().map(|version| version.record.rows).sum(),
-            bytes: self.live_chunks().map(|chunk| chunk.bytes as i64).sum(),
-            updated_at: self.versions.last().map(|version| version.record.created_at),
-        }
-    }
-
-    /// The state after the commit `log_version`, whose actions are given.
-    ///
-    /// # Errors
-    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the commit cannot be understood.
-    pub fn apply(&self, log_version: i64, actions: &[Action]) -> Result<Self> {
-        let mut next = self.clone();
-        next.log_version = log_version;
-        // The schema first: the bounds of added chunks are read by it.
-        for action in actions {
-            if let Action::Metadata(metadata) = action {
-                next.apply_metadata(metadata)?;
-            }
-        }
-        for action in actions {
-            if let Action::CommitInfo(info) = action {
-                next.apply_record(info)?;
-            }
-        }
-        let removed: HashSet<&str> = actions
-            .iter()
-            .filter_map(|action| if let Action::Remove(remove) = action { Some(remove.path.as_str()) } else { None })
-            .collect();
-        if !removed.is_empty() {
-            for chunk in next.chunks.iter_mut().filter(|chunk| chunk.removed.is_none()) {
-                if removed.contains(chunk.path.as_str()) {
-                    Arc::make_mut(chunk).removed = Some(log_version);
-                }
-            }
-        }
-        for action in actions {
-            if let Action::Add(add) = action {
-                let chunk = next.read_chunk(add)?;
-                next.chunks.push(Arc::new(chunk));
-            }
-        }
-        Ok(next)
-    }
-
-    fn apply_metadata(&mut self, metadata: &Metadata) -> Result<()> {
-        let damaged = || Error::corrupt("the metadata of the dataset's table is damaged");
-        let json = serde_json::to_value(metadata).map_err(|error| damaged().because(error))?;
-        let property = |name: &str| json.get("configuration").and_then(|c| c.get(name)).and_then(Value::as_str);
-        let names = property(COLUMNS_PROPERTY).ok_or_else(damaged)?;
-        self.names = serde_json::from_str(names).map_err(|error| damaged().because(error))?;
-        if let Some(keys) = property(KEYS_PROPERTY) {
-            self.keys = Some(serde_json::from_str(keys).map_err(|error| damaged().because(error))?);
-        }
-        let fields = json.get("schemaString").and_then(Value::as_str).ok_or_else(damaged)?;
-        let fields: Value = serde_json::from_str(fields).map_err(|error| damaged().because(error))?;
-        let fields = fields.get("fields").and_then(Value::as_array).ok_or_else(damaged)?;
-        for name in fields.iter().filter_map(|field| field.get("name")?.as_str()) {
-            if let Some(column) = name.strip_prefix(REMAINDER_PREFIX) {
-                let column = self.names.iter().find(|names| names.physical == column).ok_or_else(damaged)?;
-                self.remainders.insert(column.name.clone());
-            }
-        }
-        Ok(())
-    }
-
-    fn apply_record(&mut self, info: &CommitInfo) -> Result<()> {
-        let damaged = || Error::corrupt("the record of a commit is damaged");
-        let Some(record) = info.info.get(COMMIT_KEY) else { return Ok(()) };
-        let record: CommitRecord = serde_json::from_value(record.clone()).map_err(|error| damaged().because(error))?;
-        if record.format_version > FORMAT_VERSION {
-            return Err(Error::corrupt(format!(
-                "a commit has the format {}, and this program reads up to {FORMAT_VERSION}; use a newer pandas-db",
-                record.format_version
-            )));
-        }
-        for version in record.versions {
-            for replaced in self.versions.iter_mut().filter(|old| version.replaces.contains(&old.record.version)) {
-                replaced.replaced_at.get_or_insert(version.created_at);
-            }
-            let schema = version.decode_schema()?;
-            self.columns = self.columns.joined(&schema, &self.names, &self.remainders)?;
-            self.versions.push(Version { record: Arc::new(version), schema, replaced_at: None });
-        }
-        for field in self.columns.physical_schema().fields() {
-            match self.stats_columns.iter_mut().find(|known| known.name() == field.name()) {
-                Some(known) => known.clone_from(field),
-                None => self.stats_columns.push(Arc::clone(field)),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_chunk(&self, add: &Add) -> Result<Chunk> {
-        let damaged = || Error::corrupt("an added chunk of a commit is damaged");
-        check_path(&add.path)?;
-        let schema = arrow::datatypes::Schema::new(self.stats_columns.clone());
-        let (rows, stats) = parse_stats(add.stats.as_deref().ok_or_else(damaged)?, &schema)?;
-        let tag = |name: &str| add.tags.as_ref()?.get(name)?.as_deref()?.parse::<i64>().ok();
-        let bounds = |name: &str| {
-            let stats = self.stats_position(name).and_then(|at| stats.get(at));
-            match stats.map(|stats| (&stats.min, &stats.max)) {
-                Some((Some(Bound::Int(min)), Some(Bound::Int(max)))) => Some((*min, *max)),
-                _ => None,
-            }
-        };
-        let load_id = tag(LOAD_TAG).or_else(|| bounds(LOAD_COLUMN).map(|(load, _)| load)).ok_or_else(damaged)?;
-        Ok(Chunk {
-            path: add.path.clone(),
-            bytes: u64::try_from(add.size).map_err(|error| damaged().because(error))?,
-            rows,
-            load_id,
-            number: tag(NUMBER_TAG).unwrap_or_default(),
-            row_range: bounds(ROW_COLUMN).unwrap_or((0, rows.saturating_sub(1) as i64)),
-            stats,
-            removed: None,
-        })
-    }
-}
-
-/// A chunk's path stays below the dataset's root, whatever a damaged or forged log says.
-fn check_path(path: &str) -> Result<()> {
-    let inside = !path.is_empty() && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
-    if inside && !path.contains(':') {
-        Ok(())
-    } else {
-        Err(Error::corrupt("a commit names a file outside its dataset"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_of_a_log_cannot_leave_the_dataset() {
-        assert!(check_path("d/2024-01-01/01J.parquet").is_ok());
-        for path in ["", "../x", "/etc/passwd", "a//b", "a/../../b", "s3://bucket/x", "file:///x"] {
-            assert!(check_path(path).is_err(), "{path}");
+            version: self.newest,
+            live_versions: self.totals.versions,
+            rows: self.totals.rows,
+            bytes: self.totals.bytes,
+            updated_at: self.last.as_ref().map(|version| version.record.created_at),
         }
     }
 }

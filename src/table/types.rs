@@ -20,7 +20,7 @@
 //! | time32, time64, duration, interval year-month | int32 or int64 | the same as logical |
 //! | interval day-time, month-day-nano | struct | struct |
 //! | decimal to 38 digits, scale 0 or more | decimal128 | decimal128 |
-//! | decimal256, negative scale | utf8 | decimal256 where it fits |
+//! | decimal256, negative scale | utf8 | decimal128 or decimal256 of scale 0 or more, or utf8 |
 //! | dictionary, run-end encoded | that of the values | that of the values |
 //! | list, large list, list view, fixed size list | list of the physical type | list of the SQL type |
 //! | struct, map | of the physical types | of the SQL types |
@@ -28,7 +28,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
 
 use crate::error::{Error, Result};
 
@@ -166,26 +166,41 @@ pub fn sql_type(logical: &DataType) -> DataType {
         D::Date64 => microseconds(false),
         D::Interval(unit @ (IntervalUnit::DayTime | IntervalUnit::MonthDayNano)) => D::Struct(interval_fields(*unit)),
         D::Decimal32(p, s) | D::Decimal64(p, s) | D::Decimal128(p, s) if *s >= 0 => D::Decimal128(*p, *s),
+        D::Decimal32(p, s) | D::Decimal64(p, s) | D::Decimal128(p, s) | D::Decimal256(p, s) if *s < 0 => {
+            // The same numbers, with their zeros written out.
+            match p.saturating_add(s.unsigned_abs()) {
+                digits @ ..=MAX_DECIMAL128_PRECISION => D::Decimal128(digits, 0),
+                digits @ ..=DECIMAL256_MAX_PRECISION => D::Decimal256(digits, 0),
+                _ => D::Utf8,
+            }
+        }
         D::Dictionary(_, values) => sql_type(values),
         D::RunEndEncoded(_, values) => sql_type(values.data_type()),
         D::List(f) | D::LargeList(f) | D::ListView(f) | D::LargeListView(f) | D::FixedSizeList(f, _) => {
-            D::List(nullable("element", sql_type(f.data_type())))
+            D::List(nullable("element", nested_sql_type(f.data_type())))
         }
         D::Struct(fields) if fields.is_empty() => D::Boolean,
         D::Struct(fields) => {
             let names = unique_names(fields.iter().map(|field| field.name().as_str()));
-            D::Struct(fields.iter().zip(names).map(|(f, name)| nullable(&name, sql_type(f.data_type()))).collect())
+            D::Struct(
+                fields.iter().zip(names).map(|(f, name)| nullable(&name, nested_sql_type(f.data_type()))).collect(),
+            )
         }
         D::Map(entries, _) => sql_map(entries),
         other => other.clone(),
     }
 }
 
+/// Nulls inside a list or struct are stored as booleans, and nothing reads them as anything else.
+fn nested_sql_type(logical: &DataType) -> DataType {
+    if matches!(logical, DataType::Null) { DataType::Boolean } else { sql_type(logical) }
+}
+
 fn sql_map(entries: &FieldRef) -> DataType {
     let DataType::Struct(pair) = entries.data_type() else { return DataType::Null };
     let [key, value] = pair.as_ref() else { return DataType::Null };
-    let key = Field::new("key", sql_type(key.data_type()), false);
-    let value = nullable("value", sql_type(value.data_type()));
+    let key = Field::new("key", nested_sql_type(key.data_type()), false);
+    let value = nullable("value", nested_sql_type(value.data_type()));
     let pair = DataType::Struct(Fields::from(vec![Arc::new(key), value]));
     DataType::Map(Arc::new(Field::new("key_value", pair, false)), false)
 }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::buffers::slice_bytes;
-use super::encode::{WrittenChunk, encode_chunk};
+use super::encode::{LoadColumn, WrittenChunk, encode_chunk};
 use super::keys::{KeyColumn, partition_folder};
 use super::split::ReadyChunk;
 use crate::clock;
@@ -23,13 +23,13 @@ const CHUNKS_IN_FLIGHT: usize = 6;
 const PERMITS: usize = 36;
 const PERMIT_BYTES: usize = 1 << 20;
 
-/// The chunks of one load on their way to storage.
+/// Chunks on their way to storage: those of a load, or those that are made of others.
 pub(super) struct ChunkWriter {
     store: Arc<dyn ObjectStore>,
     root: Path,
     schema: SchemaRef,
     keys: Arc<[KeyColumn]>,
-    load_id: i64,
+    load: LoadColumn,
     permits: Arc<Semaphore>,
     tasks: JoinSet<Result<(usize, WrittenChunk)>>,
     written: Vec<(usize, WrittenChunk)>,
@@ -43,11 +43,11 @@ impl ChunkWriter {
         root: Path,
         schema: SchemaRef,
         keys: Arc<[KeyColumn]>,
-        load_id: i64,
+        load: LoadColumn,
     ) -> Self {
         let permits = Arc::new(Semaphore::new(PERMITS));
         let (tasks, written) = (JoinSet::new(), Vec::new());
-        Self { store, root, schema, keys, load_id, permits, tasks, written, submitted: 0 }
+        Self { store, root, schema, keys, load, permits, tasks, written, submitted: 0 }
     }
 
     /// Begins to write a chunk, as soon as there is room for it.
@@ -63,20 +63,20 @@ impl ChunkWriter {
         let permit = Arc::clone(&self.permits).acquire_many_owned(weight).await;
         let permit = permit.map_err(|error| Error::internal("the chunk writer was closed").because(error))?;
         let (store, root, schema) = (Arc::clone(&self.store), self.root.clone(), Arc::clone(&self.schema));
-        let (keys, load_id, number) = (Arc::clone(&self.keys), self.load_id, self.submitted);
+        let (keys, load, number) = (Arc::clone(&self.keys), self.load, self.submitted);
         self.submitted += 1;
         self.tasks.spawn(async move {
             let folder = partition_folder(&keys, &chunk.ranges);
             let path = format!("{folder}{}.parquet", clock::new_ulid());
-            let encoded = tokio::task::spawn_blocking(move || encode_chunk(&schema, &chunk.batches, load_id)).await;
+            let encoded = tokio::task::spawn_blocking(move || encode_chunk(&schema, &chunk.batches, load)).await;
             let encoded = encoded.map_err(|error| Error::internal("encoding a chunk broke off").because(error))??;
             let location = chunk_location(&root, &path)?;
             let bytes = encoded.file.len() as u64;
             let stored = store.put(&location, encoded.file.into()).await;
             stored.map_err(|error| store_error("storing a chunk", error))?;
             drop(permit);
-            let (stats, remainders) = (encoded.stats, encoded.remainders);
-            Ok((number, WrittenChunk { path, bytes, stats, remainders }))
+            let (loads, stats, remainders) = (encoded.loads, encoded.stats, encoded.remainders);
+            Ok((number, WrittenChunk { path, bytes, loads, stats, remainders }))
         });
         Ok(())
     }

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{DatasetRecord, Head, MAX_PAGE, VersionStore};
+use super::{DatasetRecord, ForgottenTable, Head, MAX_PAGE, VersionStore};
 use crate::error::{Error, Result};
 use crate::names::{DatasetName, TenantId};
 
@@ -32,6 +32,11 @@ create table if not exists dataset (
     bytes integer not null default 0,
     updated_at_micros integer,
     unique (tenant, name)
+) strict;
+create table if not exists forgotten (
+    table_id text primary key,
+    tenant text not null,
+    at_micros integer not null
 ) strict;
 ";
 const COLUMNS: &str = "tenant, name, table_id, log_version, version, live_versions, rows, bytes, updated_at_micros";
@@ -171,6 +176,60 @@ impl VersionStore for EmbeddedVersionStore {
         raw.into_iter().map(|raw| checked(tenant, raw)).collect()
     }
 
+    async fn list_all(&self, after: Option<&str>) -> Result<Vec<DatasetRecord>> {
+        let after = after.unwrap_or_default().to_string();
+        let raw = self
+            .run(move |connection| {
+                let sql =
+                    format!("select {COLUMNS} from dataset where table_id > ? order by table_id limit {MAX_PAGE}");
+                let mut statement = connection.prepare_cached(&sql)?;
+                let rows = statement.query_map(params![after], read)?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await?;
+        let record = |raw: RawRecord| {
+            let tenant = TenantId::stored(&raw.0);
+            checked(&tenant, raw)
+        };
+        raw.into_iter().map(record).collect()
+    }
+
+    async fn forget(&self, table_id: &str, at: DateTime<Utc>) -> Result<()> {
+        let (id, micros) = (table_id.to_string(), at.timestamp_micros());
+        self.run(move |connection| {
+            let both = connection.unchecked_transaction()?;
+            let remember = "insert into forgotten (table_id, tenant, at_micros) \
+                            select table_id, tenant, ? from dataset where table_id = ? on conflict do nothing";
+            both.execute(remember, params![micros, id])?;
+            both.execute("delete from dataset where table_id = ?", params![id])?;
+            both.commit()
+        })
+        .await
+    }
+
+    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
+        let micros = before.timestamp_micros();
+        self.run(move |connection| {
+            let sql = format!(
+                "select tenant, table_id from forgotten where at_micros < ? order by at_micros limit {MAX_PAGE}"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let table = |row: &Row<'_>| {
+                Ok(ForgottenTable { tenant: TenantId::stored(&row.get::<_, String>(0)?), table_id: row.get(1)? })
+            };
+            let rows = statement.query_map(params![micros], table)?;
+            rows.collect()
+        })
+        .await
+    }
+
+    async fn purge(&self, table_id: &str) -> Result<()> {
+        let id = table_id.to_string();
+        self.run(move |connection| connection.execute("delete from forgotten where table_id = ?", params![id]))
+            .await
+            .map(drop)
+    }
+
     async fn ping(&self) -> Result<()> {
         self.run(|connection| connection.query_row("select 1", [], |_| Ok(()))).await
     }
@@ -206,6 +265,27 @@ mod tests {
             store.advance("t", Head { log_version: Some(log_version), rows, ..Head::default() }).await.unwrap();
         }
         assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().head.rows, 3);
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_name_can_be_given_anew_and_its_table_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
+        let tenant = TenantId::default_tenant();
+        store.create(&tenant, &name("a"), "t1").await.unwrap();
+        let at = DateTime::from_timestamp_micros(1_000_000).unwrap();
+        store.forget("t1", at).await.unwrap();
+        store.forget("t1", at).await.unwrap();
+        assert_eq!(store.create(&tenant, &name("a"), "t2").await.unwrap().table_id, "t2");
+        assert_eq!(store.forgotten(at).await.unwrap(), []);
+        let later = at + chrono::TimeDelta::seconds(1);
+        let gone = ForgottenTable { tenant, table_id: "t1".into() };
+        assert_eq!(store.forgotten(later).await.unwrap(), [gone]);
+        store.purge("t1").await.unwrap();
+        assert_eq!(store.forgotten(later).await.unwrap(), []);
+        let all = store.list_all(None).await.unwrap();
+        assert_eq!(all.iter().map(|record| record.table_id.as_str()).collect::<Vec<_>>(), ["t2"]);
+        assert!(store.list_all(Some("t2")).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -29,6 +29,15 @@ pub struct DatasetRecord {
     pub head: Head,
 }
 
+/// A table without a name, whose files are still there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForgottenTable {
+    /// Whose dataset it was.
+    pub tenant: TenantId,
+    /// The opaque id that names its root.
+    pub table_id: String,
+}
+
 /// The totals of a dataset as of one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Head {
@@ -40,7 +49,7 @@ pub struct Head {
     pub live_versions: i64,
     /// Rows of the live versions.
     pub rows: i64,
-    /// Stored bytes of the live versions.
+    /// Arrow bytes of the live versions, as they were sent.
     pub bytes: i64,
     /// When the newest version was committed.
     pub updated_at: Option<DateTime<Utc>>,
@@ -72,6 +81,30 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`VersionStore::find`].
     async fn list(&self, tenant: &TenantId, prefix: &str, after: Option<&DatasetName>) -> Result<Vec<DatasetRecord>>;
+
+    /// At most [`MAX_PAGE`] datasets of all tenants whose table ids come after `after`, by table id.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn list_all(&self, after: Option<&str>) -> Result<Vec<DatasetRecord>>;
+
+    /// Takes the name from a table, for good; the table itself is remembered until [`VersionStore::purge`].
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn forget(&self, table_id: &str, at: DateTime<Utc>) -> Result<()>;
+
+    /// At most [`MAX_PAGE`] tables that lost their names before `before`.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>>;
+
+    /// Forgets a table altogether, once its files are deleted.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn purge(&self, table_id: &str) -> Result<()>;
 
     /// Whether the store answers.
     ///

@@ -29,8 +29,12 @@ fn generate(out: &Path) -> String {
 }
 
 fn serde_attribute(field: &prost_types::FieldDescriptorProto) -> &'static str {
-    use prost_types::field_descriptor_proto::Type;
+    use prost_types::field_descriptor_proto::{Label, Type};
+    if field.label() == Label::Repeated {
+        return "#[serde(deserialize_with = \"super::json::nullable\")]";
+    }
     match (field.r#type(), field.proto3_optional()) {
+        (Type::Bytes, _) => "#[serde(with = \"super::json::base64\")]",
         (Type::Int64, true) => {
             "#[serde(skip_serializing_if = \"Option::is_none\", deserialize_with = \"super::json::optional_integer\")]"
         }

@@ -1,0 +1,103 @@
+//! What happens in the background: merging of small chunks, retention by age, vacuum.
+//!
+//! One task of a process does it, one dataset at a time, so that it never takes more than one thread from callers. It
+//! is told when a dataset has had enough commits to be worth a look, and goes through all datasets at intervals.
+//! Several processes on one storage may do the same work at the same time; each commit is checked against what the
+//! others committed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::catalog::Catalog;
+use super::compact::Eagerness;
+use super::dataset::Dataset;
+use super::split::SplitSettings;
+use crate::error::{Error, Result};
+
+/// How the background works.
+#[derive(Debug, Clone)]
+pub struct MaintenanceSettings {
+    /// How chunks are cut.
+    pub split: SplitSettings,
+    /// How long ended data stays readable.
+    pub vacuum_after: Duration,
+    /// The time between two passes over all datasets.
+    pub interval: Duration,
+}
+
+/// The background task of a server.
+#[derive(Debug)]
+pub struct Maintenance {
+    datasets: Arc<Catalog>,
+    settings: MaintenanceSettings,
+}
+
+impl Maintenance {
+    /// What the task works on.
+    pub fn new(datasets: Arc<Catalog>, settings: MaintenanceSettings) -> Self {
+        Self { datasets, settings }
+    }
+
+    /// Works until it is dropped, which it may be at any time: what was not committed then leaves nothing but files
+    /// that nothing names.
+    pub async fn run(self) {
+        let mut passes = tokio::time::interval(self.settings.interval);
+        passes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first tick comes at once, when a start has better to do.
+        passes.tick().await;
+        loop {
+            tokio::select! {
+                _ = passes.tick() => self.pass().await,
+                () = self.datasets.background().notified() => self.merge_open().await,
+            }
+        }
+    }
+
+    async fn merge_open(&self) {
+        for dataset in self.datasets.open_datasets() {
+            if dataset.wants_merge() {
+                self.merge(&dataset).await.unwrap_or_else(|error| note(&dataset, &error));
+            }
+        }
+    }
+
+    async fn merge(&self, dataset: &Arc<Dataset>) -> Result<()> {
+        dataset.unmerged.store(0, Ordering::Relaxed);
+        Arc::clone(dataset).compact(&self.settings.split, Eagerness::Background).await.map(drop)
+    }
+
+    async fn pass(&self) {
+        let mut after: Option<String> = None;
+        loop {
+            let page = match self.datasets.versions().list_all(after.as_deref()).await {
+                Ok(page) => page,
+                Err(error) => return tracing::warn!(%error, "the background could not list the datasets"),
+            };
+            let Some(last) = page.last() else { break };
+            after = Some(last.table_id.clone());
+            for record in &page {
+                match self.datasets.open_quietly(record) {
+                    Ok(dataset) => self.tend(&dataset).await.unwrap_or_else(|error| note(&dataset, &error)),
+                    Err(error) => tracing::warn!(%error, "the background could not open a dataset"),
+                }
+            }
+        }
+        if let Err(error) = self.datasets.purge(self.settings.vacuum_after).await {
+            tracing::warn!(%error, "the files of deleted datasets could not be deleted");
+        }
+    }
+
+    async fn tend(&self, dataset: &Arc<Dataset>) -> Result<()> {
+        if !dataset.refresh().await?.exists() {
+            return Ok(());
+        }
+        Arc::clone(dataset).expire().await?;
+        self.merge(dataset).await?;
+        Arc::clone(dataset).vacuum(self.settings.vacuum_after).await.map(drop)
+    }
+}
+
+fn note(dataset: &Dataset, error: &Error) {
+    tracing::warn!(%error, dataset = %dataset.name(), "background work on a dataset failed; it is tried again later");
+}
