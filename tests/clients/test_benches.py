@@ -41,17 +41,19 @@ def test_frame_roundtrip_fails_over_a_ratio(limit):
     assert "over" in ended.stdout
 
 
-def test_memory_prints_the_peak_of_both_variants():
+def test_memory_prints_the_peak_of_every_variant():
     ended = run("memory.py", "--gb", "0.02")
     assert ended.returncode == 0, ended
     found = re.findall(
-        r"^(sorted|shuffled)\s+(load|get)\s+\d+ MiB sent or read, peak (\d+) MiB$", ended.stdout, re.MULTILINE
+        r"^(sorted|shuffled|unkeyed)\s+(load|get)\s+\d+ MiB sent or read, peak (\d+) MiB$", ended.stdout, re.MULTILINE
     )
     assert [row[:2] for row in found] == [
         ("sorted", "load"),
         ("sorted", "get"),
         ("shuffled", "load"),
         ("shuffled", "get"),
+        ("unkeyed", "load"),
+        ("unkeyed", "get"),
     ]
     assert all(int(row[2]) > 0 for row in found)
 
@@ -60,3 +62,12 @@ def test_memory_fails_over_the_limit():
     ended = run("memory.py", "--gb", "0.02", "--max-mib", "1")
     assert ended.returncode == 1, ended
     assert "over" in ended.stdout
+
+
+def test_versions_prints_ratios_and_fails_over_one():
+    ended = run("versions.py", "--few", "3", "--many", "12", "--repeat", "2", "--max-plan-ratio", "0.000001")
+    assert ended.returncode == 1, ended
+    assert "over" in ended.stdout
+    found = re.findall(r"^(info|sql|commit)\s+[\d.]+\s+[\d.]+\s+([\d.]+)$", ended.stdout, re.MULTILINE)
+    assert [row[0] for row in found] == ["info", "sql", "commit"]
+    assert all(float(row[1]) > 0 for row in found)

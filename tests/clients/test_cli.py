@@ -1,4 +1,4 @@
-"""The command-line client: `pandas-db put`, `get`, `sql` and `ls`."""
+"""The command-line client: `pandas-db put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact` and `vacuum`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,8 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from frames import assert_tables_equal, get, load, location, table_name
+from frames import assert_absent, assert_tables_equal, get, load, location, table_name
 from pandas.testing import assert_frame_equal
+from versions import KEYS, frame, load_history, rows_of, states, values
 
 FRAME = pd.DataFrame(
     {
@@ -28,6 +30,38 @@ FRAME = pd.DataFrame(
     },
     index=pd.Index(["x", "y", "z"], name="key"),
 )
+
+
+@pytest.fixture
+def on_terminal(server, tmp_path):
+    """A function that runs a command with a terminal for stdin and stderr, and returns its exit code and both outputs.
+
+    ``typed`` is what somebody types in.
+    """
+
+    def run(*words: object, typed: str = "") -> tuple[int, str, str]:
+        ours, theirs = pty.openpty()
+        os.write(ours, typed.encode())
+        process = subprocess.Popen(
+            [conftest.binary(), words[0], "--server", server.flight, *map(str, words[1:])],
+            cwd=tmp_path,
+            env=conftest.clean_environment(TERM="xterm"),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(ours, 65_536)
+            except OSError:  # The other end was closed.
+                break
+        os.close(ours)
+        out, _ = process.communicate(timeout=conftest.PATIENCE)
+        return process.returncode, out.decode(), shown.decode()
+
+    return run
 
 
 @pytest.fixture
@@ -197,6 +231,170 @@ def test_ls_lists_by_prefix(run, client, name):
     assert any(f"{name}/b" in line.split() for line in run("ls").stdout.splitlines())
 
 
+# versions, rm, compact and vacuum
+
+
+def listed(text: str) -> list[list[str]]:
+    """Return the first four cells of each version in the output of `versions`: number, key, state, created."""
+    header, *lines = text.splitlines()
+    assert header.split() == ["VERSION", "KEY", "STATE", "CREATED", "BY", "ROWS", "BYTES", "CHUNKS"]
+    for line in lines:
+        assert re.fullmatch(r" *\d+  \S+ +\S+ +\S+ +local +2 +\d+ B +1", line), line
+    return [line.split()[:4] for line in lines]
+
+
+def test_versions_lists_live_ones_and_on_demand_all(run, client, name):
+    results = load_history(client, name)
+    state = dict.fromkeys((4, 5, 6), "live")
+    every = [
+        [str(number), KEYS[number - 1], state.get(number, "replaced"), result["created_at"]]
+        for number, result in enumerate(results, 1)
+    ]
+    assert listed(run("versions", name).stdout) == every[3:]
+    assert listed(run("versions", name, "--all").stdout) == every
+    assert listed(run("versions", name, "--external-key", "b").stdout) == every[4:5]
+    assert listed(run("versions", name, "--external-key", "b", "--all").stdout) == [every[1], every[4]]
+    run("rm", name, "--yes", "--version", 5)
+    assert listed(run("versions", name, "--external-key", "b").stdout) == []
+
+
+def test_rm_deletes_a_version(run, client, name):
+    load_history(client, name)
+    assert run("rm", name, "--version", 4, "--yes").stdout == f"{name}: version 4 deleted\n"
+    assert values(client, name) == rows_of(5, 6)
+    assert states(client, name)[4] == "deleted"
+    for number in (4, 1, 99):
+        assert "version" in run("rm", name, "--version", number, "--yes", expect=1).stderr
+    assert values(client, name) == rows_of(5, 6)
+
+
+def test_rm_deletes_a_dataset(run, client, name):
+    load_history(client, name)
+    load(client, frame(7), f"{name}/b")
+    assert run("rm", name, "--yes").stdout == f"{name}: deleted\n"
+    assert_absent(client, name)
+    assert values(client, f"{name}/b") == [7]
+
+
+@pytest.mark.parametrize("options", [[], ["--version", 4]], ids=["dataset", "version"])
+def test_rm_without_a_terminal_needs_yes(run, client, name, options):
+    load_history(client, name)
+    error = run("rm", name, *options, expect=2).stderr
+    assert "--yes" in error and len(error.splitlines()) == 1
+    assert values(client, name) == rows_of(4, 5, 6)
+
+
+@pytest.mark.parametrize("options", [[], ["--version", 4]], ids=["dataset", "version"])
+def test_rm_asks_on_a_terminal(on_terminal, client, name, options):
+    load_history(client, name)
+    for typed in ("n\n", "\n", "yesterday\n", "\x04"):  # The last is the end of input.
+        code, out, shown = on_terminal("rm", name, *options, typed=typed)
+        assert (code, out) == (1, ""), shown
+        assert name in shown and "[y/N]" in shown and "nothing was deleted" in shown
+        assert values(client, name) == rows_of(4, 5, 6)
+    code, out, shown = on_terminal("rm", name, *options, typed="y\n")
+    assert code == 0, shown
+    if options:
+        assert out == f"{name}: version 4 deleted\n"
+        assert values(client, name) == rows_of(5, 6)
+    else:
+        assert out == f"{name}: deleted\n"
+        assert_absent(client, name)
+
+
+def test_rm_with_yes_asks_nothing(on_terminal, client, name):
+    load_history(client, name)
+    code, out, shown = on_terminal("rm", name, "--yes")
+    assert (code, out) == (0, f"{name}: deleted\n")
+    assert "[y/N]" not in shown
+    assert_absent(client, name)
+
+
+def test_compact_tells_what_it_merged(run, client, name):
+    for number in range(3):
+        load(client, frame(number), name)
+    assert run("compact", name).stdout == f"{name}: merged 3 chunks into 1\n"
+    assert run("compact", name).stdout == f"{name}: nothing to merge in 1 chunk\n"
+    assert values(client, name) == [0, 1, 2]
+
+
+def test_vacuum_tells_what_it_deleted(run, start_server):
+    server = start_server(vacuum_after="0s")
+    with server.connect() as client:
+        for number in range(3):
+            load(client, frame(number), "own/data", keep_last=True)
+        told = run("vacuum", "own/data", address=server.flight).stdout
+        assert re.fullmatch(r"own/data: deleted 2 files \([\d.]+ [KMG]?i?B\), removed 2 versions\n", told)
+        assert run("vacuum", "own/data", address=server.flight).stdout == "own/data: nothing to vacuum\n"
+        assert states(client, "own/data") == {3: "live"}
+
+
+def test_compact_and_vacuum_work_on_a_terminal(on_terminal, client, name):
+    for number in range(3):
+        load(client, frame(number), name)
+    code, out, shown = on_terminal("compact", name)
+    assert (code, out) == (0, f"{name}: merged 3 chunks into 1\n"), shown
+    code, out, shown = on_terminal("vacuum", name)
+    assert (code, out) == (0, f"{name}: nothing to vacuum\n"), shown
+
+
+# Where options stand
+
+
+def program(*words: str, **env: str) -> subprocess.CompletedProcess:
+    """Run the program with these words and no others."""
+    return subprocess.run(
+        [conftest.binary(), *words],
+        env=conftest.clean_environment(**env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=conftest.PATIENCE,
+    )
+
+
+def test_the_server_stands_before_or_after_the_command_or_in_the_environment(server, client, name):
+    load(client, frame(1), name)
+    away = "grpc://127.0.0.1:9"
+    for ended in (
+        program("--server", server.flight, "ls", name),
+        program("ls", "--server", server.flight, name),
+        program("ls", name, "--server", server.flight, "--token", "t"),
+        program("--token", "t", "ls", name, PANDAS_DB_SERVER=server.flight),
+        program("--token", "t", "--server", server.flight, "versions", name),
+        program("--server", server.flight, "ls", name, PANDAS_DB_SERVER=away),
+        program("ls", name, "--server", server.flight, PANDAS_DB_SERVER=away, PANDAS_DB_TOKEN="t"),
+        program("--server", away, "ls", name, "--server", server.flight),
+    ):
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert len(ended.stdout.splitlines()) == 2
+    assert away in program("--server", away, "ls", name, PANDAS_DB_SERVER=server.flight).stderr
+
+
+@pytest.mark.parametrize(
+    "words, mentions",
+    [
+        (["--server", "grpc://127.0.0.1:9"], "--server"),
+        (["serve", "--server", "grpc://127.0.0.1:9"], "--server"),
+        (["--token", "t", "serve"], "--token"),
+        (["--listen", "127.0.0.1:0", "ls"], "--listen"),
+        (["--storage", "x", "serve"], "--storage"),
+        (["ls", "--listen", "127.0.0.1:0"], "--listen"),
+        (["versions"], "NAME"),
+        (["rm", "--yes"], "NAME"),
+        (["rm", "a/b", "--yes", "--version", "one"], "--version"),
+        (["compact", "a/b", "c/d"], "c/d"),
+        (["vacuum", "a/b", "--nonsense"], "--nonsense"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_arguments_are_one_line_with_exit_code_2(words, mentions):
+    ended = program(*words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert len(ended.stderr.splitlines()) == 1
+    assert mentions in ended.stderr
+
+
 # Errors and progress
 
 
@@ -211,6 +409,12 @@ def test_ls_lists_by_prefix(run, client, name):
         (["get", "no/such", "-o", "absent/folder/out.parquet"], ""),
         (["sql", "SELEC 1"], "INVALID_ARGUMENT"),
         (["sql", "SELECT * FROM no.such"], "such"),
+        (["versions", "no/such"], "NOT_FOUND"),
+        (["versions", "no//such"], "INVALID_ARGUMENT"),
+        (["rm", "no/such", "--yes"], "NOT_FOUND"),
+        (["rm", "no/such", "--yes", "--version", "1"], "NOT_FOUND"),
+        (["compact", "no/such"], "NOT_FOUND"),
+        (["vacuum", "no/such"], "NOT_FOUND"),
     ],
     ids=lambda value: "_".join(value) if isinstance(value, list) else "",
 )
@@ -225,29 +429,18 @@ def test_a_server_that_is_away_is_an_error(run):
     assert "127.0.0.1:9" in run("ls", expect=1, address="grpc://127.0.0.1:9").stderr
 
 
-def test_a_terminal_shows_progress(server, client, name, tmp_path):
+def test_a_terminal_shows_progress(on_terminal, client, name, tmp_path):
     """The same command as in a pipe, but with a terminal for stderr."""
     pq.write_table(pa.table({"x": np.random.default_rng(1).random(2_000_000)}), tmp_path / "in.parquet")
-    ours, theirs = pty.openpty()
-    command = [conftest.binary(), "put", "--server", server.flight, "in.parquet", name]
-    env = conftest.clean_environment(TERM="xterm")
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(ours, 65_536)
-        except OSError:  # The other end was closed.
-            break
-    os.close(ours)
-    process.communicate(timeout=conftest.PATIENCE)
-    assert process.returncode == 0, shown
-    assert b"\r" in shown or b"\x1b[" in shown
+    code, out, shown = on_terminal("put", "in.parquet", name)
+    assert code == 0, shown
+    assert "\r" in shown or "\x1b[" in shown
+    assert "\r" not in out and "\x1b" not in out
     assert get(client, name).num_rows == 2_000_000
 
 
 def test_help_names_every_command():
     shown = subprocess.run([conftest.binary(), "--help"], capture_output=True, text=True, check=True)
-    for command in ("serve", "put", "get", "sql", "ls"):
-        assert command in shown.stdout
+    for command in ("serve", "put", "get", "sql", "ls", "versions", "rm", "compact", "vacuum"):
+        assert re.search(rf"^ +{command} ", shown.stdout, re.MULTILINE)
     assert Path(conftest.binary()).name in shown.stdout
