@@ -20,7 +20,7 @@ from served import serve
 MIB = 1 << 20
 DATES = 365
 BATCH_ROWS = 65_536
-KEYS = {"sorted": {"day": "Date"}, "shuffled": {"day": "Date"}, "no keys": {}}
+KEYS = {"sorted": {"day": "Date"}, "shuffled": {"day": "Date"}, "unkeyed": {}}
 
 
 def make_batch(number: int, batches: int, *, shuffled: bool) -> pa.RecordBatch:
