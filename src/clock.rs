@@ -20,9 +20,9 @@ pub fn new_ulid() -> String {
     ulid::Ulid::new().to_string()
 }
 
-/// A random positive 63-bit number.
+/// A random positive number of 53 bits, which JSON readers that know only floats keep as it is.
 pub fn random_id() -> i64 {
-    (rand::random::<u64>() >> 1) as i64
+    (rand::random::<u64>() >> 11) as i64
 }
 
 /// A random duration of at most `max`, to keep retries of many callers apart.

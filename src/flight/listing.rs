@@ -57,6 +57,11 @@ impl Cursor {
                 match self.describe(&record).await {
                     // It was deleted since the page was read.
                     Err(error) if error.kind() == Kind::NotFound => continue,
+                    // One dataset that cannot be read must not hide all others.
+                    Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unimplemented) => {
+                        tracing::warn!(%error, dataset = %record.name, "a dataset is left out of a listing");
+                        continue;
+                    }
                     described => return described.map(Some),
                 }
             }

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// Seconds that a ticket is good for.
 const TICKET_SECONDS: i64 = 86_400;
+/// The form of tickets as signed now; those of another are refused.
+const TICKET_FORMAT: u32 = 1;
 const ISSUER: &str = "pandas-db";
 const SECRET_BYTES: usize = 32;
 
@@ -34,6 +36,8 @@ pub(super) enum Grant {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
+    /// The form of the grant.
+    v: u32,
     iss: String,
     exp: i64,
     sub: String,
@@ -89,6 +93,7 @@ impl TicketKey {
     /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be signed.
     pub(super) fn sign(&self, caller: &Principal, grant: Grant) -> Result<String> {
         let claims = Claims {
+            v: TICKET_FORMAT,
             iss: ISSUER.into(),
             exp: clock::now().timestamp() + TICKET_SECONDS,
             sub: caller.user.clone(),
@@ -116,7 +121,7 @@ impl TicketKey {
         validation.set_issuer(&[ISSUER]);
         let token = decode::<Claims>(ticket, &self.decoding, &validation).map_err(|error| refused().because(error))?;
         let claims = token.claims;
-        if claims.sub != caller.user || claims.tenant != caller.tenant.as_str() {
+        if claims.v != TICKET_FORMAT || claims.sub != caller.user || claims.tenant != caller.tenant.as_str() {
             return Err(refused());
         }
         Ok(claims.grant)

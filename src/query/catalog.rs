@@ -59,6 +59,11 @@ async fn list(datasets: &Catalog, tenant: &TenantId) -> Result<Listing> {
     while count < MAX_LISTED {
         let (page, last) = datasets.list(tenant, "", after.as_ref()).await?;
         for record in &page {
+            // The engine asks for every table that is listed, and one that cannot be read would end the statement.
+            match datasets.open(tenant, &record.name).await {
+                Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::Unimplemented) => continue,
+                opened => drop(opened?),
+            }
             let (schema, table) = record.name.to_sql();
             listing.entry(schema.to_string()).or_default().insert(table.to_string());
         }

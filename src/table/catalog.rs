@@ -11,7 +11,7 @@ use super::dataset::{Dataset, unknown_dataset};
 use super::snapshot::Snapshot;
 use super::vacuum::delete_table;
 use crate::clock;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::names::{DatasetName, TenantId};
 use crate::storage::Storage;
 use crate::versions::{DatasetRecord, Head, VersionStore};
@@ -169,7 +169,15 @@ impl Catalog {
         for record in page.iter_mut().filter(|record| record.head.log_version.is_none()) {
             // Either a load is under way or a crash came between the log and the version store: the log tells.
             let dataset = self.open_record(record)?;
-            let snapshot = dataset.refresh().await?;
+            let snapshot = match dataset.refresh().await {
+                Ok(snapshot) => snapshot,
+                // One dataset that cannot be read must not hide all others.
+                Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unimplemented) => {
+                    tracing::warn!(%error, dataset = %record.name, "a dataset is left out of a listing");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             record.head = if snapshot.exists() { snapshot.head() } else { Head::default() };
             if snapshot.exists() {
                 dataset.advance_head(&snapshot).await?;

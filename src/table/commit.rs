@@ -188,8 +188,9 @@ impl Dataset {
     async fn try_commit(&self, snapshot: &Snapshot, draft: Draft, rewritten: &mut Rewritten) -> Result<Option<Done>> {
         let affected = draft.affected(snapshot)?;
         let replacements = rewritten.replace(self, &draft.columns, affected).await?;
-        let (record, actions) = draft.finish(self.table_id(), snapshot, &replacements)?;
-        let bytes = commit_bytes(actions, &record)?;
+        let operation = draft.operation();
+        let (record, actions) = draft.finish(self.table_id(), self.name(), snapshot, &replacements)?;
+        let bytes = commit_bytes(actions, operation, &record)?;
         let next = snapshot.log_version + 1;
         let unclear = match self.log().write(next, bytes).await? {
             Attempt::Committed => None,

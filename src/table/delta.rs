@@ -13,7 +13,7 @@ use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::{CommitData, TransactionError};
 use deltalake::kernel::{Action, Add, Metadata, Protocol, Remove, StructType, new_metadata};
 use deltalake::logstore::{CommitOrBytes, LogStoreRef, StorageConfig, default_logstore, get_actions};
-use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::protocol::DeltaOperation;
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -23,12 +23,15 @@ use url::Url;
 use super::chunk::Chunk;
 use super::encode::WrittenChunk;
 use super::keys::ColumnsKeys;
-use super::record::{COMMIT_KEY, CommitRecord};
+use super::record::{COMMIT_KEY, CommitRecord, FORMAT_VERSION};
 use super::schema::Columns;
 
 use crate::error::{Error, Result};
+use crate::names::DatasetName;
 use crate::storage::store_error;
 
+/// The table property, and the entry in chunks, that holds the form of what is stored.
+pub(super) const FORMAT_PROPERTY: &str = "pandasdb.formatVersion";
 /// The table property that holds the columns' names in chunks.
 pub(super) const COLUMNS_PROPERTY: &str = "pandasdb.columns";
 /// The table property that holds the keys.
@@ -103,7 +106,7 @@ fn number(version: i64) -> Result<u64> {
 ///
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when something in it cannot be written as JSON.
-pub(super) fn commit_bytes(actions: Vec<Action>, record: &CommitRecord) -> Result<Bytes> {
+pub(super) fn commit_bytes(actions: Vec<Action>, operation: DeltaOperation, record: &CommitRecord) -> Result<Bytes> {
     let broken =
         |error: Box<dyn std::error::Error + Send + Sync>| Error::internal("a commit cannot be written").because(error);
     let record = serde_json::to_value(record).map_err(|error| broken(error.into()))?;
@@ -111,7 +114,6 @@ pub(super) fn commit_bytes(actions: Vec<Action>, record: &CommitRecord) -> Resul
         (COMMIT_KEY.to_string(), record),
         ("clientVersion".to_string(), json!(concat!("pandas-db.", env!("CARGO_PKG_VERSION")))),
     ]);
-    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
     CommitData::new(actions, operation, info, Vec::new()).get_bytes().map_err(|error| broken(error.into()))
 }
 
@@ -121,6 +123,7 @@ pub(super) fn commit_bytes(actions: Vec<Action>, record: &CommitRecord) -> Resul
 /// [`Kind::Internal`](crate::error::Kind::Internal) when a stored type is unknown to Delta.
 pub(super) fn table_actions(
     table_id: &str,
+    name: &DatasetName,
     columns: &Columns,
     keys: Option<&ColumnsKeys>,
     created_ms: i64,
@@ -131,7 +134,8 @@ pub(super) fn table_actions(
     let schema = columns.physical_schema();
     let delta: StructType =
         schema.as_ref().try_into_kernel().map_err(|error: arrow::error::ArrowError| broken(error.into()))?;
-    let mut properties = vec![(COLUMNS_PROPERTY, json!(columns.names()).to_string())];
+    let mut properties =
+        vec![(FORMAT_PROPERTY, FORMAT_VERSION.to_string()), (COLUMNS_PROPERTY, json!(columns.names()).to_string())];
     if let Some(keys) = keys {
         properties.push((KEYS_PROPERTY, json!(keys).to_string()));
     }
@@ -141,6 +145,8 @@ pub(super) fn table_actions(
     let mut metadata = serde_json::to_value(metadata).map_err(|error| broken(error.into()))?;
     if let Some(object) = metadata.as_object_mut() {
         object.insert("id".into(), json!(table_id));
+        // The one place besides the version store that knows the dataset's name.
+        object.insert("name".into(), json!(name.as_str()));
         object.insert("createdTime".into(), json!(created_ms));
     }
     let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(error.into()))?;

@@ -46,7 +46,7 @@ impl Digest {
         for column in self.columns {
             column.finish(&mut all);
         }
-        format!("{:032x}", all.finish_128())
+        format!("xxh3-128:{:032x}", all.finish_128())
     }
 }
 

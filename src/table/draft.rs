@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use chrono::{DateTime, TimeDelta, Utc};
 use deltalake::kernel::Action;
+use deltalake::protocol::{DeltaOperation, SaveMode};
 
 use super::chunk::Chunk;
 use super::commit::{Change, Done, PendingLoad, PendingMerge, Waiting};
@@ -18,6 +19,7 @@ use super::schema::{Columns, REMAINDER_PREFIX};
 use super::snapshot::{Snapshot, Version};
 use crate::clock;
 use crate::error::{Error, Result};
+use crate::names::DatasetName;
 
 /// A commit that takes some of the changes that wait.
 pub(super) struct Round {
@@ -250,6 +252,17 @@ impl Draft {
         !expired(snapshot, snapshot.retention, self.record.at, &[]).is_empty()
     }
 
+    /// What other programs call it.
+    pub(super) fn operation(&self) -> DeltaOperation {
+        if self.merge.is_some() {
+            return DeltaOperation::Optimize { predicate: None, target_size: 0 };
+        }
+        if self.record.versions.is_empty() && !self.record.ended.is_empty() {
+            return DeltaOperation::Delete { predicate: None };
+        }
+        DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None }
+    }
+
     /// The live chunks that hold rows which are no longer live, or that are stored in another form from now on.
     ///
     /// # Errors
@@ -277,20 +290,24 @@ impl Draft {
     pub(super) fn finish(
         self,
         table_id: &str,
+        name: &DatasetName,
         snapshot: &Snapshot,
         replacements: &[(Arc<Chunk>, Option<WrittenChunk>)],
     ) -> Result<(CommitRecord, Vec<Action>)> {
         let now_ms = self.record.at.timestamp_millis();
         let mut actions = Vec::new();
         if self.table_changes {
-            let created = snapshot.versions().next().map_or(self.record.at, |version| version.record.created_at);
-            actions.extend(table_actions(table_id, &self.columns, self.keys.as_ref(), created.timestamp_millis())?);
+            let created_ms = snapshot.created_ms.unwrap_or(now_ms);
+            actions.extend(table_actions(table_id, name, &self.columns, self.keys.as_ref(), created_ms)?);
         }
         for (chunk, replacement) in replacements {
-            actions.push(remove_action(chunk, now_ms, RowsChange::Yes));
+            // Stored in wider types they are the same rows.
+            let is_same = replacement.as_ref().is_some_and(|written| written.loads.as_slice() == chunk.loads.as_ref());
+            let change = if is_same { RowsChange::No } else { RowsChange::Yes };
+            actions.push(remove_action(chunk, now_ms, change));
             if let Some(written) = replacement {
                 let number = usize::try_from(chunk.number).ok().filter(|number| *number > 0);
-                actions.push(add_action(written, number, now_ms, RowsChange::Yes)?);
+                actions.push(add_action(written, number, now_ms, change)?);
             }
         }
         if let Some(merge) = &self.merge {

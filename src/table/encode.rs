@@ -13,12 +13,15 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
 use super::buffers::slice_bytes;
 use super::chunk::LoadRows;
 use super::convert::physical_field;
+use super::delta::FORMAT_PROPERTY;
+use super::record::FORMAT_VERSION;
 use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
 use super::stats::delta_stats;
 use crate::error::{Error, Result};
@@ -161,7 +164,8 @@ fn properties(pieces: &[RecordBatch]) -> Result<WriterProperties> {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
         .set_data_page_row_count_limit(PAGE_ROWS)
         .set_statistics_enabled(statistics)
-        .set_created_by(concat!("pandas-db ", env!("CARGO_PKG_VERSION")).into())
+        .set_key_value_metadata(Some(vec![KeyValue::new(FORMAT_PROPERTY.into(), FORMAT_VERSION.to_string())]))
+        .set_created_by(concat!("pandas-db version ", env!("CARGO_PKG_VERSION")).into())
         // Ascending numbers: their differences take almost no space, a dictionary would take them all.
         .set_column_dictionary_enabled(row_column.clone(), false)
         .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use tokio::task::JoinHandle;
 
 use super::blocking::on_thread;
 use super::categories::{CategoryBuilder, count_in_schema};
@@ -56,11 +57,16 @@ pub struct Load {
     settings: SplitSettings,
     load_id: i64,
     body: Option<Body>,
+    /// The batch before is worked on while the next one is received.
+    pushing: Option<JoinHandle<Result<Pushed>>>,
     writer: Option<ChunkWriter>,
     category_file: Option<String>,
     rows: i64,
     bytes: i64,
 }
+
+/// A batch that went through: the body for the next one, and chunks that are full.
+type Pushed = (Body, Vec<ReadyChunk>);
 
 /// What the rows go through, on a thread of its own.
 struct Body {
@@ -97,8 +103,8 @@ impl Load {
     pub async fn begin(dataset: Arc<Dataset>, request: LoadRequest, settings: SplitSettings) -> Result<Self> {
         dataset.refresh().await?;
         let load_id = clock::random_id();
-        let (body, writer, category_file) = (None, None, None);
-        Ok(Self { dataset, request, settings, load_id, body, writer, category_file, rows: 0, bytes: 0 })
+        let (body, pushing, writer, category_file) = (None, None, None, None);
+        Ok(Self { dataset, request, settings, load_id, body, pushing, writer, category_file, rows: 0, bytes: 0 })
     }
 
     /// Rows received so far.
@@ -153,7 +159,7 @@ impl Load {
         Ok(())
     }
 
-    /// Takes rows.
+    /// Takes rows. What is wrong with them may be told by the next call, or by [`Load::finish`].
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a value that cannot be stored or is no key,
@@ -164,12 +170,20 @@ impl Load {
             return Err(wrong_total(total, self.rows));
         }
         self.bytes += super::buffers::slice_bytes(&batch) as i64;
+        self.settle().await?;
         let Some(mut body) = self.body.take() else { return Err(no_schema()) };
-        let (body, ready) = on_thread(move || {
+        self.pushing = Some(tokio::spawn(on_thread(move || {
             let ready = body.push(batch)?;
             Ok((body, ready))
-        })
-        .await?;
+        })));
+        Ok(())
+    }
+
+    /// Waits until the batch before went through, and hands over the chunks that it filled.
+    async fn settle(&mut self) -> Result<()> {
+        let Some(pushing) = self.pushing.take() else { return Ok(()) };
+        let pushed = pushing.await.map_err(|error| Error::internal("work on rows broke off").because(error))?;
+        let (body, ready) = pushed?;
         self.body = Some(body);
         for chunk in ready {
             self.submit(chunk).await?;
@@ -222,6 +236,7 @@ impl Load {
     }
 
     async fn finish_rows(&mut self) -> Result<PendingLoad> {
+        self.settle().await?;
         let Some(mut body) = self.body.take() else { return Err(no_schema()) };
         if let Some(total) = self.request.total_rows.filter(|total| *total != self.rows) {
             return Err(wrong_total(total, self.rows));

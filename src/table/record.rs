@@ -174,7 +174,7 @@ pub struct VersionRecord {
 pub enum StoredCategories {
     /// Here, as an Arrow IPC stream in base64.
     Inline(String),
-    /// In an Arrow IPC file at this path below the dataset's root.
+    /// In a file, as an Arrow IPC stream, at this path below the dataset's root.
     File(String),
 }
 

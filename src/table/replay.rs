@@ -20,7 +20,8 @@ const IDEMPOTENCY_KEY_LIFE: TimeDelta = TimeDelta::days(1);
 /// The record of a commit; `None` when another program wrote it.
 ///
 /// # Errors
-/// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when it is damaged or of a newer form.
+/// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when it is damaged,
+/// [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) when it is of a newer form.
 pub(super) fn commit_record(actions: &[Action]) -> Result<Option<CommitRecord>> {
     let info = actions.iter().find_map(|action| if let Action::CommitInfo(info) = action { Some(info) } else { None });
     info.map_or(Ok(None), read_record)
@@ -31,7 +32,7 @@ fn read_record(info: &CommitInfo) -> Result<Option<CommitRecord>> {
     let Some(record) = info.info.get(COMMIT_KEY) else { return Ok(None) };
     let format = record.get("format_version").and_then(Value::as_u64).ok_or_else(damaged)?;
     if format > u64::from(FORMAT_VERSION) {
-        return Err(Error::corrupt(format!(
+        return Err(Error::unimplemented(format!(
             "a commit has the format {format}, and this program reads up to {FORMAT_VERSION}; use a newer pandas-db"
         )));
     }
@@ -78,6 +79,7 @@ impl Snapshot {
         let damaged = || Error::corrupt("the metadata of the dataset's table is damaged");
         let json = serde_json::to_value(metadata).map_err(|error| damaged().because(error))?;
         let property = |name: &str| json.get("configuration").and_then(|c| c.get(name)).and_then(Value::as_str);
+        self.created_ms = self.created_ms.or_else(|| json.get("createdTime").and_then(Value::as_i64));
         let names = property(COLUMNS_PROPERTY).ok_or_else(damaged)?;
         self.names = serde_json::from_str(names).map_err(|error| damaged().because(error))?;
         if let Some(keys) = property(KEYS_PROPERTY) {

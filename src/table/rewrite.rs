@@ -75,7 +75,7 @@ impl Rewritten {
             }
         });
         let work: Vec<_> = work.collect();
-        let done: Vec<_> = stream::iter(work).buffer_unordered(REWRITES_IN_FLIGHT).collect().await;
+        let done: Vec<_> = stream::iter(work).buffered(REWRITES_IN_FLIGHT).collect().await;
         let (mut replacements, mut failed) = (Vec::with_capacity(done.len()), None);
         for outcome in done {
             match outcome {

@@ -100,6 +100,8 @@ pub struct Snapshot {
     /// The stored columns, in the order that [`Chunk::stats`] follow; only ever grows at the end.
     pub(super) stats_columns: Arc<Vec<FieldRef>>,
     pub(super) remainders: HashSet<String>,
+    /// When the table was made, in milliseconds since 1970, as its metadata says.
+    pub(super) created_ms: Option<i64>,
 }
 
 /// What the live versions come to.
@@ -133,6 +135,7 @@ impl Default for Snapshot {
             totals: Totals::default(),
             stats_columns: Arc::default(),
             remainders: HashSet::new(),
+            created_ms: None,
         }
     }
 }

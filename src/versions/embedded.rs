@@ -19,6 +19,8 @@ use crate::names::{DatasetName, TenantId};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The form of the file as written now; a newer one is refused.
 const FORMAT_VERSION: i64 = 1;
+/// Marks the file as one of ours: `pdbv` in ASCII.
+const APPLICATION_ID: i64 = 0x7064_6276;
 
 const SCHEMA: &str = "
 create table if not exists dataset (
@@ -62,8 +64,17 @@ impl EmbeddedVersionStore {
             Error::unavailable(format!("the version file {} cannot be opened: {error}", path.display()))
         };
         let connection = Connection::open(path).map_err(unusable)?;
-        prepare(&connection).map_err(unusable)?;
-        let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(unusable)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(unusable)?;
+        // Looked at before anything is written: it may be a newer program's, or no file of ours at all.
+        let format = pragma(&connection, "user_version").map_err(unusable)?;
+        let tables: i64 =
+            connection.query_row("select count(*) from sqlite_master", [], |row| row.get(0)).map_err(unusable)?;
+        if tables > 0 && pragma(&connection, "application_id").map_err(unusable)? != APPLICATION_ID {
+            return Err(Error::unavailable(format!(
+                "the file {} is a database of another program; name another file",
+                path.display()
+            )));
+        }
         if format > FORMAT_VERSION {
             return Err(Error::corrupt(format!(
                 "the version file {} has the format {format}, and this program reads up to {FORMAT_VERSION}; use a \
@@ -71,6 +82,7 @@ impl EmbeddedVersionStore {
                 path.display()
             )));
         }
+        prepare(&connection).map_err(unusable)?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)) })
     }
 
@@ -84,13 +96,21 @@ impl EmbeddedVersionStore {
     }
 }
 
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("pragma {name}"), [], |row| row.get(0))
+}
+
 fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.execute_batch(SCHEMA)?;
-    let format: i64 = connection.query_row("pragma user_version", [], |row| row.get(0))?;
-    if format == 0 { connection.pragma_update(None, "user_version", FORMAT_VERSION) } else { Ok(()) }
+    if pragma(connection, "user_version")? == FORMAT_VERSION {
+        return Ok(());
+    }
+    // In one transaction, so that no other process sees tables without the marks.
+    connection.execute_batch(&format!(
+        "begin immediate; {SCHEMA} pragma application_id = {APPLICATION_ID}; pragma user_version = {FORMAT_VERSION}; \
+         commit;"
+    ))
 }
 
 /// SQLite rolls back what a panicking caller left, so a poisoned lock is as good as any.
@@ -253,6 +273,21 @@ mod tests {
         let second = two.create(&tenant, &name("a/b"), "t2").await.unwrap();
         assert_eq!((first.table_id.as_str(), second.table_id.as_str()), ("t1", "t1"));
         assert_eq!(two.find(&tenant, &name("a")).await.unwrap(), None);
+    }
+
+    #[test]
+    fn a_file_of_another_program_or_a_newer_one_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.db");
+        Connection::open(&path).unwrap().execute_batch("create table theirs (x)").unwrap();
+        assert!(EmbeddedVersionStore::open(&path).unwrap_err().message().contains("another program"));
+        let path = folder.path().join("newer.db");
+        drop(EmbeddedVersionStore::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        assert!(EmbeddedVersionStore::open(&path).unwrap_err().message().contains("newer pandas-db"));
+        let tables = Connection::open(folder.path().join("other.db")).unwrap();
+        let count: i64 = tables.query_row("select count(*) from sqlite_master", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 1);
     }
 
     #[tokio::test]
