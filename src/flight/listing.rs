@@ -28,7 +28,7 @@ struct Cursor {
 /// Reads the criteria of a listing.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) when they are no text.
+/// [`Kind::Invalid`] when they are no text.
 pub(super) fn read_prefix(expression: &[u8]) -> Result<String> {
     let text = std::str::from_utf8(expression);
     let text = text.map_err(|error| Error::invalid("the criteria are not UTF-8; give a name prefix").because(error))?;

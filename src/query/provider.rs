@@ -241,8 +241,8 @@ fn output_expr(column: &TableColumn, scan: &Schema) -> Result<Arc<dyn PhysicalEx
     let DataType::Timestamp(TimeUnit::Nanosecond, _) = column.logical else {
         return Ok(Arc::new(CastExpr::new(stored, column.sql_field().data_type().clone(), None)));
     };
-    // microseconds × 1000 + coalesce(remainder, 0), as a timestamp again. The arithmetic wraps: the first microsecond of
-    // the range begins before its first nanosecond.
+    // microseconds × 1000 + coalesce(remainder, 0), as a timestamp again. The arithmetic wraps: the first microsecond
+    // of the range begins before its first nanosecond.
     let rest: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new_with_schema(&column.remainder_name(), scan)?);
     let rest: Arc<dyn PhysicalExpr> = Arc::new(CastExpr::new(rest, DataType::Int64, None));
     let zero: Arc<dyn PhysicalExpr> = Arc::new(Literal::new(ScalarValue::Int64(Some(0))));

@@ -55,7 +55,7 @@ impl Catalog {
     /// Opens a dataset that exists and reads its newest state.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](crate::error::Kind::NotFound) when there is none of this name, and those of reading it.
+    /// [`Kind::NotFound`] when there is none of this name, and those of reading it.
     pub async fn open(&self, tenant: &TenantId, name: &DatasetName) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
         let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
         let dataset = self.open_record(&record)?;
@@ -67,7 +67,7 @@ impl Catalog {
     /// commit on.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the version store is away.
+    /// [`Kind::Unavailable`] when the version store is away.
     pub async fn open_or_create(&self, tenant: &TenantId, name: &DatasetName) -> Result<Arc<Dataset>> {
         loop {
             let record = match self.versions.find(tenant, name).await? {
@@ -86,7 +86,7 @@ impl Catalog {
     /// Ends a dataset: its name is free, and nothing of it shows under it again.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](crate::error::Kind::NotFound) when there is none of this name, and those of committing.
+    /// [`Kind::NotFound`] when there is none of this name, and those of committing.
     pub async fn delete(&self, tenant: &TenantId, name: &DatasetName) -> Result<()> {
         let (dataset, _) = self.open(tenant, name).await?;
         Arc::clone(&dataset).end().await?;

@@ -221,7 +221,7 @@ impl Merge {
         })
     }
 
-    /// The rows of a chunk in the merged form, with their places over all versions in the column that the order goes by.
+    /// The rows of a chunk in the merged form, with their places over all versions in the column that orders go by.
     fn decode(&self, file: bytes::Bytes) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         for batch in decode_chunk(file)? {

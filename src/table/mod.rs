@@ -9,7 +9,7 @@
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
-//! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what is done to a dataset besides, on demand and in the background |
+//! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
 

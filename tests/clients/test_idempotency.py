@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 import pytest
-from frames import get, load, refused
+from frames import assert_tables_equal, get, load, load_descriptor, refused
 
 TABLE = pa.table({"x": np.arange(1_000), "s": [f"row {i % 7}" for i in range(1_000)]})
 
@@ -68,6 +68,22 @@ def test_concurrent_repeats_make_one_version(server, client, name):
     assert all(same(result) == same(results[0]) for result in results)
     assert sum(not result.get("duplicate", False) for result in results) == 1
     assert get(client, name).num_rows == 1_000
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_repeat_after_a_lost_reply_makes_one_version(server, client, name, number):
+    """The connection is gone before the answer is read, and so it may be unknown whether the load was stored."""
+    table = pa.table({"x": list(range(10_000))})
+    descriptor = load_descriptor(name, idempotency_key="lost", total_rows=table.num_rows)
+    with server.connect() as lost:
+        writer, _ = lost.do_put(descriptor, table.schema)
+        writer.write_table(table, max_chunksize=3_000)
+        if number % 2:
+            writer.done_writing()
+    again = load(client, table, name, idempotency_key="lost", total_rows=table.num_rows)
+    assert again["version"] == 1
+    assert_tables_equal(get(client, name), table)
+    assert load(client, table, name, idempotency_key="lost", total_rows=table.num_rows)["duplicate"]
 
 
 def test_a_repeat_after_a_crash_gives_the_first_answer(start_server):
