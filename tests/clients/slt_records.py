@@ -124,9 +124,10 @@ class _Reader:
         raise ValueError(f"{self.file}:{number}: {' '.join(words)!r} is no record")
 
     def block(self) -> tuple[str, list[str]]:
-        """Read SQL up to an empty line, and the result after ``----`` if there is one."""
-        sql: list[str] = []
-        while self.at < len(self.lines) and self.lines[self.at].strip():
+        """Read SQL up to an empty line (the first may be one), and the result after ``----`` if there is one."""
+        sql = [self.lines[self.at]]
+        self.at += 1
+        while self.at < len(self.lines) and self.lines[self.at]:
             line = self.lines[self.at]
             self.at += 1
             if line.strip() == "----":
@@ -136,7 +137,7 @@ class _Reader:
 
     def until_empty(self) -> list[str]:
         found: list[str] = []
-        while self.at < len(self.lines) and self.lines[self.at].strip():
+        while self.at < len(self.lines) and self.lines[self.at]:
             found.append(self.lines[self.at])
             self.at += 1
         return found

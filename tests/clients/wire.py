@@ -44,7 +44,7 @@ def text(field: int, value: str | bytes | None) -> bytes:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Split a message into (field number, value); only the wire types 0 and 2 occur in what is read here."""
+    """Split a message into (field number, value); values of eight bytes stay bytes."""
     position = 0
 
     def take() -> int:
@@ -60,6 +60,10 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
     while position < len(message):
         key = take()
+        if key & 7 == 1:
+            yield key >> 3, message[position : position + 8]
+            position += 8
+            continue
         value = take()
         if key & 7 == 2:
             yield key >> 3, message[position : position + value]
