@@ -289,13 +289,13 @@ class RawSql(wire.RawFlight):
         entries = b"".join(text(1, text(1, name) + text(2, write_option(value))) for name, value in options.items())
         (result,) = self.action("SetSessionOptions", entries)
         errors = (dict(wire.fields(entry)) for _, entry in wire.fields(result))
-        return {error[1].decode(): dict(wire.fields(error[2])).get(1, 0) for error in errors}
+        return {error.get(1, b"").decode(): dict(wire.fields(error[2])).get(1, 0) for error in errors}
 
     def get_options(self) -> dict[str, object]:
         """Return the session options."""
         (result,) = self.action("GetSessionOptions")
         entries = (dict(wire.fields(entry)) for _, entry in wire.fields(result))
-        return {entry[1].decode(): read_option(entry.get(2, b"")) for entry in entries}
+        return {entry.get(1, b"").decode(): read_option(entry.get(2, b"")) for entry in entries}
 
 
 def put_messages(message: bytes, table: pa.Table | pa.RecordBatch) -> Iterator[bytes]:

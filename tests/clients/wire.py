@@ -155,7 +155,11 @@ class RawFlight:
     """
 
     def __init__(self, location: str, *, max_receive: int = 4 * 1024 * 1024):
-        options = [("grpc.max_receive_message_length", max_receive), ("grpc.max_send_message_length", -1)]
+        options = [
+            ("grpc.max_receive_message_length", max_receive),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),  # A connection of its own: session options are kept by connection.
+        ]
         self.channel = grpc.insecure_channel(location.removeprefix("grpc://"), options=options)
 
     def __enter__(self) -> RawFlight:
