@@ -17,6 +17,11 @@ from sqlalchemy.dialects import registry
 registry.register("datafusion.flightsql", "flightsql.sqlalchemy", "DataFusionDialect")  # As its documentation spells it.
 
 
+def plain(rows: list) -> list:
+    """Return rows as JSON can hold them: the driver gives NaN for null."""
+    return [[None if pd.isna(value) else value for value in row] for row in rows]
+
+
 def client(host: str, port: int) -> FlightSQLClient:
     """Return a client without TLS."""
     return FlightSQLClient(host=host, port=port, insecure=True)
@@ -27,7 +32,7 @@ def queries(host: str, port: int, schema: str) -> dict:
     with flightsql.connect(client(host, port)) as connection, connection.cursor() as cursor:
         cursor.execute(f'SELECT id, item, ratio, flag FROM "{schema}".orders ORDER BY id')
         description = [(name, str(kind())) for name, kind in cursor.description]
-        rows = [[None if pd.isna(value) else value for value in row] for row in cursor.fetchall()]
+        rows = plain(cursor.fetchall())
         cursor.execute(f'SELECT x FROM "{schema}".many')
         many = sorted(row[0] for row in cursor.fetchall())
         cursor.execute(f'SELECT id FROM "{schema}".orders WHERE id > 99')
@@ -64,7 +69,7 @@ def writes(host: str, port: int, schema: str) -> dict:
         cursor.execute(f"UPDATE \"{schema}\".orders SET item = 'x' WHERE id > 4")
         cursor.executemany(f'INSERT INTO "{schema}".orders (id, item) VALUES (?, ?)', [[6, "a"], [7, "b"]])
         cursor.execute(f'SELECT id, item FROM "{schema}".orders ORDER BY id')
-        return {"counts": counts, "rows": cursor.fetchall()}
+        return {"counts": counts, "rows": plain(cursor.fetchall())}
 
 
 def metadata(host: str, port: int, schema: str) -> dict:
