@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use self::connections::Connections;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flight::{Drain, LoadSettings, Service, TicketKey};
+use crate::flight::{Drain, LoadSettings, Service, Statements, TicketKey};
 use crate::http::{HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
@@ -131,6 +131,7 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         loads: LoadSettings { split, max_message_bytes: config.max_message_bytes },
         metrics: metrics.clone(),
         drain: drain.clone(),
+        statements: Statements::default(),
     };
     let http = HttpState { datasets: Arc::clone(&datasets), metrics, drain };
     Ok((service, http, Maintenance::new(datasets, maintenance)))

@@ -36,6 +36,7 @@ use object_store::ObjectMeta;
 use super::failure::through_engine;
 use super::pruning::keep_chunks;
 use super::session::store_url;
+use super::statement::{Moment, Moments};
 use crate::error::Result;
 use crate::table::{Chunk, Column as TableColumn, Dataset, LOAD_COLUMN, Lease, SelectedChunk, SelectedRows, Snapshot};
 
@@ -64,12 +65,49 @@ pub(super) struct ScanTally {
     pub pruned: AtomicU64,
     /// What keeps the states that they read from being vacuumed.
     leases: Mutex<Vec<Lease>>,
+    /// The states of the datasets that the statement names.
+    moments: Mutex<Moments>,
 }
 
 impl ScanTally {
     fn keep(&self, lease: Lease) {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease);
     }
+
+    /// Notes the state of a dataset that the statement was planned with.
+    pub(super) fn note(&self, dataset: &Dataset, snapshot: &Snapshot) {
+        let Some(at) = snapshot.newest_instant() else { return };
+        let moment = Moment { table: dataset.table_id().into(), at };
+        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        moments.insert(dataset.name().as_str().into(), moment);
+    }
+
+    /// The states of the datasets that the statement names.
+    pub(super) fn moments(&self) -> Moments {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The schema of a dataset's live rows as SQL sees it.
+///
+/// # Errors
+/// Those of joining the schemas of its versions.
+pub fn sql_schema(snapshot: &Snapshot) -> Result<SchemaRef> {
+    let union = snapshot.union_of_live()?;
+    Ok(schema_of(&sql_columns(snapshot, union.as_ref())))
+}
+
+/// The columns of a logical schema, each with its type there.
+fn sql_columns(snapshot: &Snapshot, schema: &Schema) -> Vec<TableColumn> {
+    let column = |field: &arrow::datatypes::FieldRef| {
+        let column = snapshot.columns.find(field.name())?;
+        Some(TableColumn { logical: field.data_type().clone(), ..column.clone() })
+    };
+    schema.fields().iter().filter_map(column).collect()
+}
+
+fn schema_of(columns: &[TableColumn]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()))
 }
 
 impl DatasetTable {
@@ -81,12 +119,8 @@ impl DatasetTable {
         tally: Arc<ScanTally>,
     ) -> Result<Self> {
         tally.keep(dataset.lease(rows.oldest_commit)?);
-        let column = |field: &arrow::datatypes::FieldRef| {
-            let column = snapshot.columns.find(field.name())?;
-            Some(TableColumn { logical: field.data_type().clone(), ..column.clone() })
-        };
-        let columns: Vec<TableColumn> = rows.schema.fields().iter().filter_map(column).collect();
-        let schema = Arc::new(Schema::new(columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()));
+        let columns = sql_columns(&snapshot, &rows.schema);
+        let schema = schema_of(&columns);
         Ok(Self { dataset, snapshot, chunks: rows.chunks, columns, schema, tally })
     }
 

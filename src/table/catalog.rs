@@ -83,6 +83,19 @@ impl Catalog {
         }
     }
 
+    /// Begins a load.
+    pub async fn begin_load(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &DatasetName,
+        creation: super::load::Creation,
+        request: super::load::LoadRequest,
+        settings: super::split::SplitSettings,
+    ) -> Result<super::load::Load> {
+        let _ = creation;
+        super::load::Load::begin(self.open_or_create(tenant, name).await?, request, settings).await
+    }
+
     /// Ends a dataset: its name is free, and nothing of it shows under it again.
     ///
     /// # Errors

@@ -50,6 +50,20 @@ pub struct LoadRequest {
     pub user: String,
 }
 
+/// Whether a load makes its dataset, or needs it to be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Creation {
+    /// It makes it where there is none.
+    #[default]
+    CreateOrAppend,
+    /// The dataset must be there.
+    MustExist,
+    /// There must be none of the name. Of several that make it at the same time one succeeds.
+    MustCreate,
+    /// It ends what has the name, and begins anew: readers see the old rows or the new ones.
+    Replace,
+}
+
 /// A load in progress.
 pub struct Load {
     dataset: Arc<Dataset>,

@@ -58,7 +58,7 @@ pub use self::compact::{Compaction, Eagerness};
 pub use self::dataset::{Dataset, unknown_dataset};
 pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
 pub use self::lease::Lease;
-pub use self::load::{Load, LoadRequest};
+pub use self::load::{Creation, Load, LoadRequest};
 pub use self::maintenance::{Maintenance, MaintenanceSettings};
 pub use self::read::{FrameRead, ReadSettings, RowFilter};
 pub use self::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord};
