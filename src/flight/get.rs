@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow_flight::{FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, SchemaAsIpc, SchemaResult};
 use arrow_ipc::writer::IpcWriteOptions;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::DatasetName;
 use crate::proto::GetDataframe;
-use crate::query::{Engine, PlannedQuery, ResultStream};
+use crate::query::{Engine, PlannedQuery, ResultStream, WriteCaller};
 use crate::table::FrameRead;
 use crate::wire::{Encoder, slices};
 
@@ -38,6 +38,8 @@ pub(super) enum PlannedRead {
     Frame(Box<FrameRead>),
     /// A statement.
     Sql(PlannedQuery),
+    /// What a statement that writes did.
+    Written(RecordBatch),
 }
 
 impl PlannedRead {
@@ -58,11 +60,24 @@ impl PlannedRead {
         }
     }
 
+    /// Runs a statement that writes: what it gives is how many rows it wrote.
+    ///
+    /// # Errors
+    /// Those of [`Engine::write`].
+    pub(super) async fn write(engine: &Engine, caller: &Principal, sql: &str) -> Result<Self> {
+        let caller = WriteCaller { tenant: caller.tenant.clone(), user: caller.user.clone() };
+        let outcome = engine.write(&caller, sql, None).await?;
+        let count = Arc::new(Int64Array::from(vec![outcome.rows])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("count", count)]);
+        batch.map(Self::Written).map_err(|error| Error::internal("a count cannot be sent").because(error))
+    }
+
     /// The schema of what it gives.
-    pub(super) fn schema(&self) -> &SchemaRef {
+    pub(super) fn schema(&self) -> SchemaRef {
         match self {
-            Self::Frame(read) => read.schema(),
-            Self::Sql(query) => query.schema(),
+            Self::Written(batch) => batch.schema(),
+            Self::Frame(read) => Arc::clone(read.schema()),
+            Self::Sql(query) => Arc::clone(query.schema()),
         }
     }
 
@@ -79,6 +94,7 @@ impl PlannedRead {
         match self {
             Self::Frame(read) => Ok(engine.run_read(*read, encode)),
             Self::Sql(query) => engine.run(query, encode),
+            Self::Written(batch) => Ok(engine.run_batch(batch, encode)),
         }
     }
 }
@@ -121,7 +137,7 @@ pub(super) fn flight_info(
     };
     let endpoint = FlightEndpoint::new().with_ticket(arrow_flight::Ticket { ticket });
     let info = FlightInfo::new()
-        .try_with_schema(read.schema())
+        .try_with_schema(&read.schema())
         .map_err(|error| Error::internal("a schema cannot be sent").because(error))?;
     Ok(info
         .with_endpoint(endpoint)
@@ -145,7 +161,7 @@ fn pin(command: &GetDataframe, read: &FrameRead) -> GetDataframe {
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be written.
 pub(super) fn schema_result(read: &PlannedRead) -> Result<SchemaResult> {
-    SchemaResult::try_from(SchemaAsIpc::new(read.schema(), &IpcWriteOptions::default()))
+    SchemaResult::try_from(SchemaAsIpc::new(&read.schema(), &IpcWriteOptions::default()))
         .map_err(|error| Error::internal("a schema cannot be sent").because(error))
 }
 
@@ -159,7 +175,7 @@ pub(super) fn messages(
     call: Call,
     metrics: Metrics,
 ) -> Result<BoxStream<'static, Result<FlightData, Status>>> {
-    let schema = Arc::clone(read.schema());
+    let schema = read.schema();
     let mut encoder = Encoder::new();
     let first = encoder.schema(&schema, FlightDescriptor::default());
     // Only the first message of an upload has a descriptor.

@@ -18,7 +18,7 @@ use tracing::Instrument;
 
 use super::action::{Actions, action_types};
 use super::call::{Call, Drain};
-use super::command::{read_descriptor, read_load, read_ticket};
+use super::command::{ReadCommand, read_descriptor, read_load, read_ticket};
 use super::get::{PlannedRead, flight_info, messages, schema_result};
 use super::listing::{list, read_prefix};
 use super::load::{ANSWERS_AHEAD, LoadSettings, Upload};
@@ -27,7 +27,7 @@ use super::ticket::TicketKey;
 use crate::auth::Principal;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::query::Engine;
+use crate::query::{Engine, StatementKind, classify};
 use crate::table::{Catalog, MaintenanceSettings};
 
 /// What the service works with.
@@ -154,8 +154,12 @@ impl FlightService for Service {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let (call, caller) = self.begin("do_get")?;
         let planned = async {
-            let command = read_ticket(request.get_ref(), &caller, &self.tickets)?;
-            PlannedRead::plan(&self.engine, &caller, &command).await
+            match read_ticket(request.get_ref(), &caller, &self.tickets)? {
+                ReadCommand::Sql(sql) if classify(&sql)? == StatementKind::Write => {
+                    PlannedRead::write(&self.engine, &caller, &sql).await
+                }
+                command => PlannedRead::plan(&self.engine, &caller, &command).await,
+            }
         };
         match planned.instrument(call.span().clone()).await {
             Ok(read) => messages(read, &self.engine, call, self.metrics.clone())

@@ -27,7 +27,7 @@ use super::session::{SessionSettings, plan, session, template};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::{DatasetName, TenantId};
-use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection};
+use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection, SplitSettings};
 
 /// Limits of the engine.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct EngineSettings {
     pub session: SessionSettings,
     /// How whole frames are read.
     pub read: ReadSettings,
+    /// How the rows of statements that write are cut.
+    pub split: SplitSettings,
     /// The longest a statement or a read may take, from its beginning to its last batch.
     pub timeout: Duration,
 }
@@ -43,11 +45,11 @@ pub struct EngineSettings {
 /// Runs statements and reads over the datasets of a server.
 #[derive(Debug)]
 pub struct Engine {
-    datasets: Arc<Catalog>,
-    template: SessionState,
-    cpu: CpuRuntime,
-    settings: EngineSettings,
-    metrics: Metrics,
+    pub(super) datasets: Arc<Catalog>,
+    pub(super) template: SessionState,
+    pub(super) cpu: CpuRuntime,
+    pub(super) settings: EngineSettings,
+    pub(super) metrics: Metrics,
 }
 
 /// A result, item by item. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
@@ -175,6 +177,16 @@ impl Engine {
         self.bounded(self.cpu.forward(items).boxed(), Instant::now())
     }
 
+    /// Runs what is one batch already, as [`Engine::run`] does.
+    pub fn run_batch<T: Send + 'static>(
+        &self,
+        batch: RecordBatch,
+        mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> ResultStream<T> {
+        let item = stream::once(std::future::ready(batch)).map(move |batch| finish(batch));
+        self.bounded(self.cpu.forward(item.boxed()).boxed(), Instant::now())
+    }
+
     fn bounded<T>(&self, items: BoxStream<'static, Result<T>>, started: Instant) -> ResultStream<T> {
         let timeout = self.settings.timeout;
         let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
@@ -182,7 +194,7 @@ impl Engine {
     }
 }
 
-fn timed_out(timeout: Duration) -> Error {
+pub(super) fn timed_out(timeout: Duration) -> Error {
     Error::timeout(format!("it took longer than --query-timeout ({} s); ask for less", timeout.as_secs_f64()))
 }
 

@@ -11,6 +11,7 @@
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `pruning` | which chunks a condition can rule out |
 //! | `filter` | the condition of a `GetDataframe` |
+//! | `write` | the statements that write |
 //! | `output` | the one schema that a result is declared and sent with |
 //! | `cpu` | the threads that queries compute on |
 //! | `failure` | what the engine's errors mean for a caller |
@@ -27,7 +28,9 @@ mod provider;
 mod pruning;
 mod session;
 mod table_name;
+mod write;
 
 pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
 pub use self::session::SessionSettings;
 pub use self::table_name::parse_instant;
+pub use self::write::{StatementKind, WriteCaller, WriteOutcome, classify};

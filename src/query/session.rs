@@ -125,7 +125,14 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
 /// not allowed.
 pub(super) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
     check_text(sql)?;
-    let plan = session.state().statement_to_plan(parse(sql)?).await.or_query_error()?;
+    only_reads(session.state().statement_to_plan(parse(sql)?).await.or_query_error()?)
+}
+
+/// A plan, when it does nothing that none may do.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) otherwise.
+pub(super) fn only_reads(plan: LogicalPlan) -> Result<LogicalPlan> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| {
         Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))
