@@ -38,7 +38,8 @@ use super::pruning::keep_chunks;
 use super::session::store_url;
 use crate::error::Result;
 use crate::table::{
-    Chunk, Column as TableColumn, ColumnNames, Dataset, LOAD_COLUMN, Lease, ROW_COLUMN, SelectedChunk, SelectedRows, Snapshot,
+    Chunk, Column as TableColumn, ColumnNames, Dataset, LOAD_COLUMN, Lease, ROW_COLUMN, SelectedChunk, SelectedRows,
+    Snapshot,
 };
 
 /// Chunks that a scan could have needed: a metric of its plan node.

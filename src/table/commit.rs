@@ -142,7 +142,11 @@ impl Dataset {
     }
 
     /// Commits what a statement made of rows; in the turn that the caller has, if it has one.
-    pub(super) async fn commit_rows(self: Arc<Self>, rows: PendingRows, turn: Option<CommitTurn>) -> Result<LoadOutcome> {
+    pub(super) async fn commit_rows(
+        self: Arc<Self>,
+        rows: PendingRows,
+        turn: Option<CommitTurn>,
+    ) -> Result<LoadOutcome> {
         let load_id = rows.load.record.load_id;
         let change = Change::Rows(Box::new(rows));
         let Some(turn) = turn else { return outcome(load_id, self.commit(change).await?) };

@@ -75,7 +75,12 @@ impl Dataset {
         for chunk in &chunks {
             let file = fetch(&self, chunk).await?;
             let form = form.clone();
-            batches.extend(on_thread(move || form.decode(file)?.iter().map(|batch| form.placed(batch)).collect::<Result<Vec<_>>>()).await?);
+            batches.extend(
+                on_thread(move || {
+                    form.decode(file)?.iter().map(|batch| form.placed(batch)).collect::<Result<Vec<_>>>()
+                })
+                .await?,
+            );
         }
         let stored = Arc::clone(&form.stored);
         let (keys, schema) = (form.keys.clone(), Arc::clone(&stored));

@@ -437,10 +437,8 @@ fn next_instant(last: Option<DateTime<Utc>>) -> DateTime<Utc> {
 
 fn remainder_columns(load: &PendingLoad, changed: &[(WrittenChunk, i64)]) -> HashSet<String> {
     let chunks = load.chunks.iter().chain(changed.iter().map(|(chunk, _)| chunk));
-    let physical: HashSet<&str> = chunks
-        .flat_map(|chunk| &chunk.remainders)
-        .filter_map(|name| name.strip_prefix(REMAINDER_PREFIX))
-        .collect();
+    let physical: HashSet<&str> =
+        chunks.flat_map(|chunk| &chunk.remainders).filter_map(|name| name.strip_prefix(REMAINDER_PREFIX)).collect();
     let names = load.names.iter().filter(|names| physical.contains(names.physical.as_str()));
     names.map(|names| names.name.clone()).collect()
 }

@@ -100,8 +100,7 @@ impl StoredForm {
         let mut first_row = 0;
         for number in 0..order.outputs() {
             let batch = order.output(number)?;
-            let batch = RecordBatch::try_new(Arc::clone(&self.stored), batch.columns().to_vec())
-                .map_err(unfit)?;
+            let batch = RecordBatch::try_new(Arc::clone(&self.stored), batch.columns().to_vec()).map_err(unfit)?;
             let key_array = |key: &KeyColumn| key.stored.map(|place| Arc::clone(batch.column(place)));
             let key_arrays: KeyArrays = self.keys.iter().map(key_array).collect();
             let rows = batch.num_rows() as i64;

@@ -73,7 +73,7 @@ pub use self::schema::{Column, ColumnNames, Columns, LOAD_COLUMN, ROW_COLUMN};
 pub use self::selection::{SelectedChunk, SelectedRows, Selection};
 pub use self::snapshot::{End, Snapshot, Version};
 pub use self::split::{MAX_DATE_KEYS, MAX_ID_KEYS, SplitSettings};
-pub use self::stats::{Bound, ColumnStats};
 pub use self::sql_values::{check_nulls, from_sql, load_type};
+pub use self::stats::{Bound, ColumnStats};
 pub use self::types::sql_type;
 pub use self::vacuum::Vacuumed;

@@ -238,7 +238,10 @@ impl Revision {
         }
         let outcome = outcome?;
         if self.base.retention.keep_versions.is_some() && outcome.record.rows > 0 {
-            dataset.expire_now().await?;
+            // It is done, whatever becomes of this; the next load expires what stays.
+            if let Err(error) = dataset.expire_now().await {
+                tracing::warn!(%error, "versions could not be expired after a statement");
+            }
         }
         Ok(Some(outcome))
     }

@@ -212,9 +212,10 @@ impl Snapshot {
     /// categories for them.
     pub(super) fn amendments_of(&self, version: &Version, log_version: i64) -> impl Iterator<Item = &Version> {
         let number = version.record.version;
-        self.amendments.range(number..).map(|(_, amendment)| amendment).filter(move |amendment| {
-            amendment.committed <= log_version && amendment.record.changes.contains(&number)
-        })
+        self.amendments
+            .range(number..)
+            .map(|(_, amendment)| amendment)
+            .filter(move |amendment| amendment.committed <= log_version && amendment.record.changes.contains(&number))
     }
 
     /// The chunks with rows of a load that counted right after the commit `log_version`, in the order they were added.

@@ -9,7 +9,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, GenericListArray, NullArray, OffsetSizeTrait, StructArray, new_null_array,
 };
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Float64Type, IntervalUnit, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
@@ -56,7 +56,8 @@ pub(super) fn check_version(values: &ArrayRef, field: &Field, version: i64) -> R
         let back = convert(values, narrow).and_then(|narrowed| convert(&narrowed, wide));
         back.is_ok_and(|back| back.as_ref() == values.as_ref())
     };
-    let values = convert(values, wide).map_err(|error| Error::internal("a value is of no known type").because(error))?;
+    let values =
+        convert(values, wide).map_err(|error| Error::internal("a value is of no known type").because(error))?;
     if is_exact(&values) {
         return Ok(());
     }
@@ -115,7 +116,10 @@ fn convert(values: &ArrayRef, logical: &DataType) -> Result<ArrayRef, ArrowError
         }
         (D::Boolean, D::Struct(fields)) if fields.is_empty() => restored(values, logical),
         (_, D::Date64) => restored(&cast(values, &D::Timestamp(TimeUnit::Microsecond, None))?, logical),
-        (from, to) if from.is_floating() && (to.is_integer() || to.is_decimal()) => whole(values, logical),
+        (from, to) if (from.is_floating() || from.is_decimal()) && to.is_integer() => whole(values, logical),
+        // Digit by digit: a quotient of two rounded numbers may be another one.
+        (from, to) if from.is_decimal() && to.is_floating() => cast(&cast(values, &D::Utf8)?, logical),
+        (from, D::FixedSizeBinary(_)) if from.is_string() => cast(&cast(values, &D::Binary)?, logical),
         (D::List(_), D::List(field)) => convert_list(values.as_list::<i32>(), field),
         (D::LargeList(_), D::LargeList(field)) => convert_list(values.as_list::<i64>(), field),
         (D::List(from), D::LargeList(_)) => convert(&cast(values, &D::LargeList(Arc::clone(from)))?, logical),
@@ -133,22 +137,22 @@ fn restored(stored: &ArrayRef, logical: &DataType) -> Result<ArrayRef, ArrowErro
     to_logical(stored, None, logical, &mut Categories::none()).map_err(|error| ArrowError::ExternalError(error.into()))
 }
 
-/// Floats as numbers of another kind; an integer takes whole ones alone.
+/// Whole numbers of a type with fractions as integers; others are refused.
 fn whole(values: &ArrayRef, logical: &DataType) -> Result<ArrayRef, ArrowError> {
     let converted = cast(values, logical)?;
-    if logical.is_integer() {
-        let wide = cast(values, &DataType::Float64)?;
-        if cast(&converted, &DataType::Float64)? != cast(&zero_without_sign(&wide), &DataType::Float64)? {
-            return Err(ArrowError::CastError("a fraction would be lost".into()));
+    // That of -0.0 is 0.
+    let given = match values.data_type().is_floating() {
+        true => {
+            let floats = cast(values, &DataType::Float64)?;
+            let floats = floats.as_primitive::<Float64Type>();
+            Arc::new(floats.unary::<_, Float64Type>(|value| value + 0.0)) as ArrayRef
         }
+        false => Arc::clone(values),
+    };
+    if cast(&converted, given.data_type())?.as_ref() == given.as_ref() {
+        return Ok(converted);
     }
-    Ok(converted)
-}
-
-/// The integer of -0.0 is 0.
-fn zero_without_sign(floats: &ArrayRef) -> ArrayRef {
-    let floats = floats.as_primitive::<arrow::datatypes::Float64Type>();
-    Arc::new(floats.unary::<_, arrow::datatypes::Float64Type>(|value| value + 0.0))
+    Err(ArrowError::CastError("a fraction would be lost".into()))
 }
 
 fn convert_list<O: OffsetSizeTrait>(list: &GenericListArray<O>, field: &FieldRef) -> Result<ArrayRef, ArrowError> {

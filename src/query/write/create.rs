@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::ast::{
     Value,
 };
 
-use super::insert::{Intake, MakesVersion};
+use super::insert::{Intake, MakesVersion, Source};
 use super::names::{WrittenTable, folded};
 use super::session::{Computing, WriteSession};
 use super::statement::refuse;
@@ -52,8 +52,7 @@ impl Run<'_> {
             let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
             let load = self.begin(&name, creation, request, Arc::clone(&schema)).await?;
             let intake = Intake::new(&schema, &columns)?;
-            let take = move |batch| intake.take(&batch);
-            self.load_rows(load, session, plan, take, MakesVersion::Always).await
+            self.load(load, Source { session, plan }, intake, MakesVersion::Always).await
         };
         match outcome.await {
             // Another call made it meanwhile.
@@ -94,10 +93,9 @@ impl WriteSession {
 }
 
 fn created_schema(plan: &LogicalPlan, not_null: &[String]) -> SchemaRef {
-    let field = |field: &Arc<Field>| {
-        let nullable = field.is_nullable() && !not_null.contains(field.name());
-        Field::new(field.name(), load_type(field.data_type()), nullable)
-    };
+    // That a query gives no nulls does not mean that the table is to have none.
+    let field =
+        |field: &Arc<Field>| Field::new(field.name(), load_type(field.data_type()), !not_null.contains(field.name()));
     Arc::new(Schema::new(plan.schema().fields().iter().map(field).collect::<Vec<_>>()))
 }
 
@@ -158,9 +156,9 @@ impl Options {
             "external_key" => self.external_key = Some(text.clone()),
             "columns_keys" => {
                 for part in text.split(',') {
-                    let (name, kind) = part.rsplit_once(':').ok_or_else(|| {
-                        Error::invalid("columns_keys is a text such as 'day:Date,item:ID'")
-                    })?;
+                    let (name, kind) = part
+                        .rsplit_once(':')
+                        .ok_or_else(|| Error::invalid("columns_keys is a text such as 'day:Date,item:ID'"))?;
                     let (name, kind) = (name.trim().to_string(), kind.trim().to_string());
                     let parsed = parse_columns_keys([(&name, &kind)])?;
                     self.keys.extend(parsed.into_iter().map(|(name, kind)| (name, Some(kind))));

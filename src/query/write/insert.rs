@@ -23,9 +23,7 @@ use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::clock;
 use crate::error::{Error, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
-use crate::table::{
-    Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql,
-};
+use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql};
 
 /// Rows on their way from a query into a load: the column of the load that each of its columns is for.
 pub(super) struct Intake {
@@ -94,9 +92,11 @@ pub(super) fn rows_of_parameters(write: &Write) -> Result<Option<Insert>> {
 }
 
 /// Where the rows of an `INSERT` come from.
-struct Source {
-    session: WriteSession,
-    plan: LogicalPlan,
+pub(super) struct Source {
+    /// Where it is computed.
+    pub session: WriteSession,
+    /// What gives the rows.
+    pub plan: LogicalPlan,
 }
 
 impl Run<'_> {
@@ -123,7 +123,7 @@ impl Run<'_> {
         let intake = Intake::new(&schema, &columns)?;
         let request = self.load_request(WriteKind::Insert)?;
         let load = self.begin(name, Creation::MustExist, request, schema).await?;
-        self.load(load, source, move |batch| intake.take(&batch), MakesVersion::WithRows).await
+        self.load(load, source, intake, MakesVersion::WithRows).await
     }
 
     async fn source(&self, query: &Query) -> Result<Source> {
@@ -187,8 +187,7 @@ impl Run<'_> {
         schema: SchemaRef,
     ) -> Result<Load> {
         let (datasets, split) = (&self.engine.datasets, self.engine.settings.split.clone());
-        let mut load =
-            self.in_time(datasets.begin_load(&self.caller.tenant, name, creation, request, split)).await?;
+        let mut load = self.in_time(datasets.begin_load(&self.caller.tenant, name, creation, request, split)).await?;
         match load.begin_rows(schema) {
             Ok(()) => Ok(load),
             Err(error) => {
@@ -198,27 +197,15 @@ impl Run<'_> {
         }
     }
 
-    async fn load(
-        &self,
-        load: Load,
-        source: Source,
-        take: impl FnMut(RecordBatch) -> Result<RecordBatch> + Send + 'static,
-        makes: MakesVersion,
-    ) -> Result<WriteOutcome> {
-        let Source { session, plan } = source;
-        self.load_rows(load, session, plan, take, makes).await
-    }
-
     /// Loads what a plan gives.
-    pub(super) async fn load_rows(
+    pub(super) async fn load(
         &self,
         mut load: Load,
-        session: WriteSession,
-        plan: LogicalPlan,
-        take: impl FnMut(RecordBatch) -> Result<RecordBatch> + Send + 'static,
+        source: Source,
+        intake: Intake,
         makes: MakesVersion,
     ) -> Result<WriteOutcome> {
-        let mut rows = self.engine.cpu.forward(computed(session, plan, take));
+        let mut rows = self.engine.cpu.forward(computed(source, intake));
         let received = self.in_time(async {
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
@@ -255,25 +242,23 @@ pub(super) enum MakesVersion {
     WithRows,
 }
 
-/// The rows of a plan, each batch as `take` makes it.
-fn computed(
-    session: WriteSession,
-    plan: LogicalPlan,
-    mut take: impl FnMut(RecordBatch) -> Result<RecordBatch> + Send + 'static,
-) -> BoxStream<'static, Result<RecordBatch>> {
+/// The rows of a source, as a load takes them.
+fn computed(source: Source, intake: Intake) -> BoxStream<'static, Result<RecordBatch>> {
+    let Source { session, plan } = source;
+    // What the session holds keeps the states that it reads from being vacuumed.
+    let kept = session.clone();
     stream::once(async move { session.stream(&plan).await })
         .map_ok(move |rows| rows.map_err(query_error))
         .try_flatten()
-        .map(move |batch| take(batch?))
+        .map(move |batch| {
+            let _kept_until_the_end = &kept;
+            intake.take(&batch?)
+        })
         .boxed()
 }
 
 /// The schema of the version, and the column of it that each column of the query is for.
-fn inserted_columns(
-    snapshot: &Snapshot,
-    named: &[String],
-    plan: &LogicalPlan,
-) -> Result<(SchemaRef, Vec<String>)> {
+fn inserted_columns(snapshot: &Snapshot, named: &[String], plan: &LogicalPlan) -> Result<(SchemaRef, Vec<String>)> {
     let all = || Ok(snapshot.union_of_live()?.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>());
     let columns = if named.is_empty() { all()? } else { named.to_vec() };
     let types: Vec<DataType> = plan.schema().fields().iter().map(|field| field.data_type().clone()).collect();

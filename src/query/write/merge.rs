@@ -88,7 +88,11 @@ impl MergeParts {
                     clauses.push(Clause { condition, assignments });
                 }
                 (None, MergeAction::Insert(insert)) => parts.inserts.push(Insertion::read(condition, insert)?),
-                _ => return Err(Error::invalid("a clause of MERGE does what rows of its kind cannot have done to them")),
+                _ => {
+                    return Err(Error::invalid(
+                        "a clause of MERGE does what rows of its kind cannot have done to them",
+                    ));
+                }
             }
         }
         Ok(parts)

@@ -96,12 +96,7 @@ impl Engine {
     /// [`Kind::Invalid`] for a statement or a value that is wrong, [`Kind::NotFound`] and [`Kind::AlreadyExists`] where
     /// the dataset is absent or there, [`Kind::Conflict`] when others kept changing it meanwhile, [`Kind::Timeout`]
     /// when it takes too long; nothing is changed then.
-    pub async fn write(
-        &self,
-        caller: &WriteCaller,
-        sql: &str,
-        params: Option<&RecordBatch>,
-    ) -> Result<WriteOutcome> {
+    pub async fn write(&self, caller: &WriteCaller, sql: &str, params: Option<&RecordBatch>) -> Result<WriteOutcome> {
         let deadline = Instant::now() + self.settings.timeout;
         let write = statement::read(sql)?;
         let write = write.ok_or_else(|| Error::invalid("this statement does not write; run it as a query"))?;

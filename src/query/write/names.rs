@@ -77,7 +77,9 @@ mod tests {
     use super::*;
 
     fn read(parts: &[&str]) -> Result<WrittenTable> {
-        WrittenTable::read(&ObjectName(parts.iter().map(|part| ObjectNamePart::Identifier(Ident::new(*part))).collect()))
+        WrittenTable::read(&ObjectName(
+            parts.iter().map(|part| ObjectNamePart::Identifier(Ident::new(*part))).collect(),
+        ))
     }
 
     #[test]

@@ -151,11 +151,7 @@ impl ScalarUDFImpl for ParameterValue {
         Ok(ColumnarValue::Scalar(self.value.clone()))
     }
 
-    fn simplify(
-        &self,
-        _: Vec<LogicalExpr>,
-        _: &SimplifyContext,
-    ) -> Result<ExprSimplifyResult, DataFusionError> {
+    fn simplify(&self, _: Vec<LogicalExpr>, _: &SimplifyContext) -> Result<ExprSimplifyResult, DataFusionError> {
         Ok(ExprSimplifyResult::Simplified(LogicalExpr::Literal(self.value.clone(), None)))
     }
 }

@@ -210,11 +210,7 @@ impl TargetTable {
     ///
     /// # Errors
     /// Those of planning.
-    pub(super) async fn chunks_for(
-        &self,
-        session: &WriteSession,
-        plan: &LogicalPlan,
-    ) -> Result<Vec<SelectedChunk>> {
+    pub(super) async fn chunks_for(&self, session: &WriteSession, plan: &LogicalPlan) -> Result<Vec<SelectedChunk>> {
         self.set(Group::Choosing(Vec::new()));
         session.physical(plan).await?;
         match self.set(Group::Choosing(Vec::new())) {

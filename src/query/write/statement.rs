@@ -2,8 +2,8 @@
 
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    CreateTable, Delete, Expr, FromTable, Insert, Merge, ObjectName, ObjectType, Statement, TableFactor,
-    TableObject, TableWithJoins, Truncate, Update, UpdateTableFromKind,
+    CreateTable, Delete, Expr, FromTable, Insert, Merge, ObjectName, ObjectType, Statement, TableFactor, TableObject,
+    TableWithJoins, Truncate, Update, UpdateTableFromKind,
 };
 
 use super::super::dialect::parse;
