@@ -110,14 +110,14 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         order_bytes: share(config.memory_bytes, ORDER_SHARE, MAX_ORDER_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
-    let settings = EngineSettings { session, read, timeout: config.query_timeout };
-    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let split = SplitSettings {
         chunk_rows: config.chunk_rows,
         max_partitions: config.max_partitions,
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
+    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let maintenance = MaintenanceSettings {
         split: split.clone(),
         vacuum_after: config.vacuum_after,

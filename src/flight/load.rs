@@ -82,6 +82,7 @@ impl Upload {
             idempotency_key: command.idempotency_key.clone(),
             total_rows: command.total_rows,
             user: caller.user.clone(),
+            statement: None,
         };
         Ok(Self { name: DatasetName::parse(&command.dataframe_name)?, request, creation, answers })
     }

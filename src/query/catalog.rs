@@ -46,7 +46,8 @@ impl TenantCatalog {
         let lists = ["information_schema", "show"].iter().any(|word| text.contains(word));
         let listing = if lists { list(&datasets, &tenant).await? } else { Listing::new() };
         let moments = Arc::new(statement.moments.clone());
-        Ok(Self { datasets, tenant, listing: Arc::new(listing), moments, tally: Arc::default() })
+        let tally = Arc::new(ScanTally::of_part(statement.part));
+        Ok(Self { datasets, tenant, listing: Arc::new(listing), moments, tally })
     }
 }
 

@@ -11,7 +11,7 @@ use super::dialect::parse;
 use super::failure::OrQueryError;
 use super::output::{all_nullable, output_schema};
 use super::parameters::{bind, wanted_types};
-use super::session::{check_text, refuse_writes};
+use super::session::{check_text, only_reads};
 use super::write::{StatementKind, classify};
 use crate::error::{Error, Kind, Result};
 
@@ -41,7 +41,7 @@ pub(super) async fn describe(session: &SessionContext, sql: &str) -> Result<Desc
 async fn describe_query(session: &SessionContext, sql: &str) -> Result<Described> {
     check_text(sql)?;
     let plan = session.state().statement_to_plan(parse(sql)?).await.or_query_error()?;
-    refuse_writes(&plan)?;
+    let plan = only_reads(plan)?;
     let types = wanted_types(&plan)?;
     let parameters = fields(&types);
     let plan = bind(plan, stand_ins(&types)?)?;

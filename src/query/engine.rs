@@ -13,10 +13,11 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties, ExecutionPlanVisitor, accept, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanVisitor, accept, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
@@ -30,11 +31,11 @@ use super::filter::SqlFilter;
 use super::output::{all_nullable, output_schema, to_output};
 use super::provider::ScanTally;
 use super::session::{SessionSettings, plan, session, template};
-use super::statement::{Moments, Part, Statement};
+use super::statement::{Moments, Statement};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::{DatasetName, TenantId};
-use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection};
+use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection, SplitSettings};
 
 /// Limits of the engine.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct EngineSettings {
     pub session: SessionSettings,
     /// How whole frames are read.
     pub read: ReadSettings,
+    /// How the rows of statements that write are cut.
+    pub split: SplitSettings,
     /// The longest a statement or a read may take, from its beginning to its last batch.
     pub timeout: Duration,
 }
@@ -50,11 +53,11 @@ pub struct EngineSettings {
 /// Runs statements and reads over the datasets of a server.
 #[derive(Debug)]
 pub struct Engine {
-    datasets: Arc<Catalog>,
-    template: SessionState,
-    cpu: CpuRuntime,
-    settings: EngineSettings,
-    metrics: Metrics,
+    pub(super) datasets: Arc<Catalog>,
+    pub(super) template: SessionState,
+    pub(super) cpu: CpuRuntime,
+    pub(super) settings: EngineSettings,
+    pub(super) metrics: Metrics,
 }
 
 /// A result, item by item. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
@@ -73,8 +76,8 @@ pub struct PlannedQuery {
     session: SessionContext,
     started: Instant,
     timeout: Duration,
-    /// The part of the result that was asked for.
-    part: Option<Part>,
+    /// Parts that the session wants the result in.
+    wanted_parts: usize,
     /// `EXPLAIN ANALYZE`: a row of ours comes after those of the engine.
     analyzed: bool,
     tally: Arc<ScanTally>,
@@ -91,20 +94,24 @@ impl PlannedQuery {
         self.tally.moments()
     }
 
-    /// How many parts its result can come in, each computed by itself: as many as the session asked for where all that
-    /// the plan does is to read, filter and compute row by row, and otherwise one.
+    /// How many parts its result comes in: as many as the session asked for, and no more than there are chunks, where
+    /// all that the plan does is to read, filter and compute row by row. Otherwise one.
     pub fn parts(&self) -> usize {
-        if is_row_by_row(self.plan.as_ref()) { self.plan.output_partitioning().partition_count().max(1) } else { 1 }
+        let chunks = self.tally.considered.load(Ordering::Relaxed) - self.tally.pruned.load(Ordering::Relaxed);
+        let most = self.wanted_parts.min(usize::try_from(chunks).unwrap_or(usize::MAX)).max(1);
+        if most > 1 && is_row_by_row(self.plan.as_ref()) { most } else { 1 }
     }
 }
 
+/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them.
 fn is_row_by_row(plan: &dyn ExecutionPlan) -> bool {
     let keeps_rows_apart = plan.is::<DataSourceExec>()
         || plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
         || plan.is::<CooperativeExec>()
-        || plan.is::<UnionExec>();
-    keeps_rows_apart && plan.children().into_iter().all(|child| is_row_by_row(child.as_ref()))
+        || plan.is::<UnionExec>()
+        || plan.is::<EmptyExec>();
+    keeps_rows_apart && plan.fetch().is_none() && plan.children().into_iter().all(|child| is_row_by_row(child.as_ref()))
 }
 
 impl Engine {
@@ -134,15 +141,14 @@ impl Engine {
             let plan = session.state().create_physical_plan(&logical).await.or_query_error()?;
             let schema = output_schema(&plan.schema());
             let schema = if has_parameters { all_nullable(&schema) } else { schema };
-            Ok(PlannedQuery { schema, plan, session, started, timeout, part: statement.part, analyzed, tally })
+            // Beyond its own part a scan must have no other say in what the result is.
+            if statement.part.is_some() && !is_row_by_row(plan.as_ref()) {
+                return Err(Error::internal("a result that cannot come in parts was announced in parts"));
+            }
+            let wanted_parts = statement.options.endpoints();
+            Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, analyzed, tally })
         });
-        let planned = self.in_time(tenant, timeout, planning).await?;
-        match planned.part {
-            Some(part) if planned.parts() != part.of || part.number >= part.of => Err(Error::invalid(
-                "the result no longer comes in the parts that were announced; call GetFlightInfo again",
-            )),
-            _ => Ok(planned),
-        }
+        self.in_time(tenant, timeout, planning).await
     }
 
     /// Tells what a statement will give and wants, without running it.
@@ -186,11 +192,8 @@ impl Engine {
         query: PlannedQuery,
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<ResultStream<T>> {
-        let PlannedQuery { schema, plan, session, started, timeout, part, analyzed, tally } = query;
-        let batches = match part {
-            Some(part) => plan.execute(part.number, session.task_ctx()).or_query_error()?,
-            None => execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?,
-        };
+        let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, analyzed, tally } = query;
+        let batches = execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?;
         let summary = {
             let (plan, schema, tally) = (Arc::clone(&plan), Arc::clone(&schema), Arc::clone(&tally));
             let totals = move || ScanTotals::of(plan.as_ref(), &tally);

@@ -15,6 +15,7 @@
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `pruning` | which chunks a condition can rule out |
 //! | `filter` | the condition of a `GetDataframe` |
+//! | `write` | the statements that write |
 //! | `output` | the one schema that a result is declared and sent with |
 //! | `cpu` | the threads that queries compute on |
 //! | `cooperative` | joins that pause, so that they can be stopped |

@@ -114,10 +114,6 @@ pub(super) fn session(
     catalogs.register_catalog(CATALOG.into(), catalog);
     let mut config = template.config().clone();
     config.options_mut().catalog.default_schema = options.schema().into();
-    if options.endpoints() > 1 {
-        // Each endpoint computes its own part: no part may depend on how another was scheduled.
-        config = config.with_target_partitions(options.endpoints()).with_round_robin_repartition(false);
-    }
     let state = SessionStateBuilder::new_from_existing(template.clone())
         .with_config(config)
         .with_catalog_list(Arc::new(catalogs))
@@ -154,7 +150,7 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
 pub(super) async fn plan(session: &SessionContext, statement: &Statement) -> Result<(LogicalPlan, bool)> {
     check_text(&statement.sql)?;
     let plan = session.state().statement_to_plan(parse(&statement.sql)?).await.or_query_error()?;
-    refuse_writes(&plan)?;
+    let plan = only_reads(plan)?;
     let has_parameters = has_parameters(&plan)?;
     let values = match &statement.parameters {
         None if has_parameters => return Err(no_values()),
@@ -170,16 +166,17 @@ pub(super) async fn plan(session: &SessionContext, statement: &Statement) -> Res
     Ok((bind(plan, values)?, has_parameters))
 }
 
-/// Refuses what no query may do.
+/// A plan, when it does nothing that none may do.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) saying what.
-pub(super) fn refuse_writes(plan: &LogicalPlan) -> Result<()> {
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) otherwise.
+pub(super) fn only_reads(plan: LogicalPlan) -> Result<LogicalPlan> {
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    read_only.verify_plan(plan).map_err(|error| {
+    read_only.verify_plan(&plan).map_err(|error| {
         Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))
     })?;
-    refuse_settings(plan)
+    refuse_settings(&plan)?;
+    Ok(plan)
 }
 
 /// `SHOW ALL` and its like read a table of the server's settings.

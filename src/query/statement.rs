@@ -31,13 +31,24 @@ impl Statement {
     }
 }
 
-/// One of several parts of a result.
+/// One of several parts of a result: what comes of its share of the chunks that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// Which, from 0.
     pub number: usize,
     /// How many there are.
     pub of: usize,
+}
+
+impl Part {
+    /// Its share of things that are cut into parts, in their order.
+    pub(super) fn share<T>(self, mut all: Vec<T>) -> Vec<T> {
+        let count = all.len();
+        let of = self.of.max(1);
+        let (first, end) = (count * self.number / of, count * (self.number + 1) / of);
+        all.truncate(end);
+        all.split_off(first.min(all.len()))
+    }
 }
 
 /// The states of datasets that a statement was planned with, by the datasets' names.
@@ -50,4 +61,19 @@ pub struct Moment {
     pub table: String,
     /// The newest commit that counts.
     pub at: DateTime<Utc>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_whole_in_order() {
+        for (count, of) in [(10, 3), (2, 2), (7, 7), (5, 1), (3, 5)] {
+            let all: Vec<usize> = (0..count).collect();
+            let parts = (0..of).flat_map(|number| Part { number, of }.share(all.clone()));
+            assert_eq!(parts.collect::<Vec<_>>(), all, "{count} in {of}");
+        }
+        assert!(Part { number: 9, of: 3 }.share(vec![1]).is_empty());
+    }
 }

@@ -17,7 +17,8 @@ use crate::auth::Principal;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::query::{
-    Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, WriteCaller, classify, number_placeholders,
+    Engine, Parameters, Part, PlannedQuery, SessionOptions, Statement, StatementKind, WriteCaller, classify,
+    number_placeholders,
 };
 
 /// What `total_records` and `total_bytes` say when only reading tells.
@@ -87,8 +88,9 @@ impl SqlCaller<'_> {
             return Err(Error::invalid("this statement is a query; send it as CommandStatementQuery to GetFlightInfo"));
         }
         let caller = WriteCaller { tenant: self.caller.tenant.clone(), user: self.caller.user.clone() };
-        let (parameters, options) = (statement.parameters.as_ref(), &statement.options);
-        self.engine.write(&caller, &statement.sql, parameters, options).await.map(|outcome| outcome.rows)
+        let parameters = statement.parameters.as_ref().map(Parameters::batch);
+        let outcome = self.engine.write(&caller, &statement.sql, parameters, &statement.options).await;
+        outcome.map(|outcome| outcome.rows)
     }
 
     /// The schema of a statement's result, without running it.
