@@ -60,10 +60,20 @@ impl Catalog {
     /// # Errors
     /// [`Kind::NotFound`] when there is none of this name, and those of reading it.
     pub async fn open(&self, tenant: &TenantId, name: &DatasetName) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
-        let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
-        let dataset = self.open_record(&record)?;
-        let snapshot = dataset.current().await?;
-        Ok((dataset, snapshot))
+        let mut known = None;
+        loop {
+            let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
+            let dataset = self.open_record(&record)?;
+            let snapshot = dataset.refresh().await?;
+            if snapshot.exists() {
+                return Ok((dataset, snapshot));
+            }
+            // It may have ended because another took its name since that was looked up.
+            if known.as_ref() == Some(&record.table_id) {
+                return Err(unknown_dataset(name));
+            }
+            known = Some(record.table_id);
+        }
     }
 
     /// Opens a dataset for a load, and gives it a table when it has none. It exists for readers only from the first

@@ -156,3 +156,6 @@ const MAX_ATTEMPTS: u32 = 10;
 fn is_lost(error: &Error) -> bool {
     error.kind() == Kind::Conflict
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::table::{
-    ChangedColumn, Dataset, Revision, RowChanges, SelectedChunk, Selection, Snapshot, SplitSettings, WriteKind,
-    load_type,
+    ChangedColumn, CommitTurn, Dataset, Revision, RowChanges, SelectedChunk, Selection, Snapshot, SplitSettings,
+    WriteKind, load_type,
 };
 
 /// Arrow bytes, about, of the chunks of one group.
@@ -50,26 +50,36 @@ impl Run<'_> {
             if attempt > 0 {
                 // From now on no other task of this process commits in between.
                 turn = Some(self.in_time(async { Ok(dataset.wait_for_turn().await) }).await?);
-                snapshot = dataset.current().await?;
+                snapshot = dataset.refresh().await?;
             }
-            let committed = match self.in_time(self.compute(&revise, &target, dataset, snapshot)).await {
-                Ok(revision) => {
-                    let rows = revision.changed_rows() + revision.added_rows();
-                    revision.commit(turn).await.map(|outcome| (rows, outcome))
+            if snapshot.exists() {
+                match self.run_on(&revise, &target, dataset, snapshot, turn).await {
+                    Err(error) if is_lost(&error) => lost = Some(error),
+                    done => return done,
                 }
-                Err(error) => Err(error),
-            };
-            match committed {
-                Ok((rows, outcome)) => {
-                    let version = outcome.map(|outcome| outcome.record.version);
-                    return Ok(WriteOutcome { rows, version });
-                }
-                Err(error) if is_lost(&error) => lost = Some(error),
-                Err(error) => return Err(error),
             }
             tokio::time::sleep(clock::jitter(PAUSE)).await;
         }
         Err(lost.unwrap_or_else(|| Error::conflict("others kept changing the dataset; nothing was changed, retry")))
+    }
+
+    /// Runs a statement on one state.
+    async fn run_on(
+        &self,
+        revise: &Revise,
+        target: &Target,
+        dataset: Arc<Dataset>,
+        snapshot: Arc<Snapshot>,
+        turn: Option<CommitTurn>,
+    ) -> Result<WriteOutcome> {
+        let revision = self.in_time(self.compute(revise, target, dataset, snapshot)).await?;
+        let rows = revision.changed_rows() + revision.added_rows();
+        match revision.commit(turn).await {
+            Ok(outcome) => Ok(WriteOutcome { rows, version: outcome.map(|outcome| outcome.record.version) }),
+            // The name may mean another dataset by now.
+            Err(error) if error.kind() == Kind::NotFound => Err(Error::conflict(error.message())),
+            Err(error) => Err(error),
+        }
     }
 
     async fn compute(
