@@ -184,46 +184,78 @@ def _decode_arrow(column: pa.ChunkedArray, spec: Spec, beside: pa.ChunkedArray |
 
 def _encode_category(series: pd.Series, where: str) -> Encoded | None:
     categories = series.cat.categories
-    inner = encode(pd.Series(categories), f"{where}, its categories")
-    kept = {"O", "i", "u", "f", "b"} if not PANDAS_3 else {"i", "u", "f", "b"}
-    simple = categories.dtype == DEFAULT_STRING or getattr(categories.dtype, "kind", "") in kept
-    if simple and inner is None and len(categories) and len(series):
+    ordered = bool(series.cat.ordered)
+    if len(series) and len(categories) and _is_plain_dictionary(categories):
         return None
-    values = inner.array if inner and inner.array is not None else pa.array(categories, from_pandas=True)
-    if isinstance(values, pa.ChunkedArray):
-        values = values.combine_chunks()
+    spec: Spec = {"kind": "category", "dtype": str(categories.dtype), "ordered": ordered}
+    inner = encode(pd.Series(categories), f"{where}, its categories")
+    if _is_dictionary(categories, inner):
+        values = pa.array(categories, from_pandas=True)
+        spec["inner"] = inner.spec if inner else None
+        if not len(series):  # No dictionary is sent without rows.
+            spec["none"] = _dump_labels(categories, where)
+    else:
+        spec["labels"] = _dump_labels(categories, where)
+        values = pa.array(_spell(categories), pa.string())
     codes = series.cat.codes.to_numpy()
-    array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), values, ordered=bool(series.cat.ordered))
-    spec: Spec = {
-        "kind": "category",
-        "dtype": str(categories.dtype),
-        "inner": inner.spec if inner else None,
-        "ordered": bool(series.cat.ordered),
-    }
-    if not len(series):  # No dictionary is sent without rows.
-        spec["none"] = _encode_labels(categories, where)
+    array = pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), values, ordered=ordered)
     return Encoded(array, spec)
 
 
-def _encode_labels(labels: pd.Index, where: str) -> Any:
+def _is_plain_dictionary(categories: pd.Index) -> bool:
+    """Return whether pyarrow alone brings categories through."""
+    dtype: Any = categories.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind == "O":
+        return bool(dtype == DEFAULT_STRING) and objects.is_text_with_none(categories.to_numpy())
+    return bool(dtype == DEFAULT_STRING) or (isinstance(dtype, np.dtype) and dtype.kind in "iufb")
+
+
+def _is_dictionary(categories: pd.Index, inner: Encoded | None) -> bool:
+    """Return whether categories can be the dictionary themselves, and need not be spelled."""
+    if isinstance(categories.dtype, (pd.PeriodDtype, pd.IntervalDtype)):
+        return False
+    return inner is None or inner.array is None
+
+
+def _dump_labels(labels: pd.Index, where: str) -> list[Any]:
     try:
         return [portable.dump(label) for label in labels]
     except TypeError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{where}, its categories: {error}") from error
+
+
+def _spell(labels: pd.Index) -> list[str]:
+    """Return labels as text for other readers, each unlike the others."""
+    spelled = [str(label) for label in labels]
+    return spelled if len(set(spelled)) == len(spelled) else [portable.dumps(label) for label in labels]
 
 
 def _decode_category(column: pa.ChunkedArray, spec: Spec, beside: pa.ChunkedArray | None) -> Any:
+    if "labels" in spec:
+        categories = pd.Index([portable.load(label) for label in spec["labels"]], dtype=spec["dtype"])
+        known = {word: code for code, word in enumerate(_spell(categories))}
+        if not len(column):
+            return pd.Categorical([], categories=categories, ordered=spec["ordered"])
+        codes, words = _codes(column)
+        # A word that is not known is a category of another version; then all are their spellings.
+        positions = np.array([*(known[word] for word in words.to_pylist()), -1], dtype=np.int64)
+        return pd.Categorical.from_codes(positions[codes], categories=categories, ordered=spec["ordered"])
     if not len(column) and "none" in spec:
-        found = pd.Index([portable.load(label) for label in spec["none"]], dtype=spec["dtype"])
-        return pd.Categorical([], categories=found, ordered=spec["ordered"])
-    column = column.unify_dictionaries()
-    codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks])
-    words = pa.chunked_array([column.chunk(0).dictionary])
+        categories = pd.Index([portable.load(label) for label in spec["none"]], dtype=spec["dtype"])
+        return pd.Categorical([], categories=categories, ordered=spec["ordered"])
+    codes, words = _codes(column)
     values = decode(words, spec["inner"]) if spec["inner"] else pyarrow_values(words)
     categories = pd.Index(values)
     if str(categories.dtype) != spec["dtype"]:
         categories = categories.astype(spec["dtype"])
     return pd.Categorical.from_codes(codes, categories=categories, ordered=column.type.ordered)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.ChunkedArray]:
+    """Return the codes of a dictionary column, -1 for null, and its dictionary."""
+    column = column.unify_dictionaries()
+    codes = np.concatenate([chunk.indices.fill_null(-1).to_numpy() for chunk in column.chunks])
+    return codes, pa.chunked_array([column.chunk(0).dictionary])
 
 
 def _encode_objects(values: np.ndarray, where: str) -> Encoded | None:

@@ -96,6 +96,10 @@ def names_of(schema: pa.Schema, wanted: Sequence[Hashable]) -> list[str]:
 
 def _to_pandas(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        told = metadata.index_range(table.schema)  # Of another number of rows, which pyarrow then forgets.
+        if told and told["name"] is not None:
+            frame.index.name = told["name"]
     return frame
 
 
@@ -132,7 +136,8 @@ def _told_name(column: dict[str, Any]) -> Any:
 
 
 def _is_text(level: dict[str, Any]) -> bool:
-    return level.get("pandas_type") in ("unicode", "string", "empty")
+    is_name = level.get("name") is None or isinstance(level["name"], str)
+    return is_name and level.get("pandas_type") in ("unicode", "string", "empty")
 
 
 def _join(table: pa.Table, special: dict[int, Any], rest: pd.DataFrame) -> pd.DataFrame:

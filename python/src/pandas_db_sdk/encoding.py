@@ -106,10 +106,14 @@ def _add_index(
             table.add(rest.column_names[position], rest.column(position), {})
         return list(zip(index.names, rest.column_names[width:]))
     taken = {each.name for each in table.fields}
-    names = []
+    names: list[str] = []
     for number, level in enumerate(levels):
-        name = f"__index_level_{number}__"
+        # The name that pyarrow would give it, so that versions whose levels differ in kind go together.
+        name = index.names[number]
+        if type(name) is not str or name in taken:
+            name = f"__index_level_{number}__"
         names.append(name if name not in taken else labels.unused(name, taken))
+        taken.add(names[-1])
         table.add(names[-1], level.array, {**level.spec, "level": number})
     for name, level in zip(names, levels):
         table.add_missing(name, level)
@@ -140,7 +144,7 @@ def _dump_attrs(attrs: dict[Hashable, Any]) -> Any:
 
 def _rest_of(frame: pd.DataFrame, plain: list[int], names: list[str], own_index: bool) -> pd.DataFrame:
     """Return the part of a frame that pyarrow converts."""
-    spelled = labels.are_plain(frame.columns) or [labels.arrow_name(label) for label in frame.columns] == names
+    spelled = labels.are_spelled_by_pyarrow(frame.columns, names)
     told_by_pyarrow = portable.dump(dict(frame.attrs)) == frame.attrs
     rest: pd.DataFrame = frame if len(plain) == len(names) else frame.iloc[:, plain]
     if spelled and not own_index and told_by_pyarrow:

@@ -22,7 +22,13 @@ def is_plain(index: pd.Index) -> bool:
         return True
     if isinstance(index, pd.MultiIndex) and index.nlevels == 1:
         return False
-    return all(_is_plain_level(index.get_level_values(number)) for number in range(index.nlevels))
+    return all(map(_is_plain_level, _levels(index)))
+
+
+def _levels(index: pd.Index) -> list[pd.Index]:
+    """Return the values of each level; pandas takes a number for the name of a level first."""
+    nameless = index.set_names([None] * index.nlevels)
+    return [nameless.get_level_values(number) for number in range(index.nlevels)]
 
 
 def _is_plain_level(level: pd.Index) -> bool:
@@ -45,8 +51,7 @@ def encode(index: pd.Index, what: str) -> list[Encoded]:
         Naming the level and a value that has no exact form.
     """
     encoded = []
-    for number in range(index.nlevels):
-        values = index.get_level_values(number)
+    for number, values in enumerate(_levels(index)):
         series = pd.Series(values, index=range(len(values)), dtype=values.dtype)
         level = columns.encode(series, f"level {number} of {what}") or Encoded(None, {})
         array = pa.array(series, from_pandas=True) if level.array is None else level.array

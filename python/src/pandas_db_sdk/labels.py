@@ -61,6 +61,13 @@ def are_plain(labels: pd.Index) -> bool:
     )
 
 
+def are_spelled_by_pyarrow(labels: pd.Index, names: list[str]) -> bool:
+    """Return whether pyarrow makes these names of labels by itself, and tells other readers what they were."""
+    if not isinstance(labels, pd.MultiIndex) and labels.inferred_type.startswith("mixed"):
+        return False
+    return [arrow_name(label) for label in labels] == names
+
+
 def about(labels: pd.Index) -> dict[str, Any]:
     """Return the labels whole, for the metadata of the schema: a range, or a table whose columns are the levels."""
     if isinstance(labels, pd.RangeIndex):

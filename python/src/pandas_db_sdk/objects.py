@@ -7,6 +7,7 @@ name goes with the column; where it has more, a column beside it tells which.
 from __future__ import annotations
 
 import datetime
+import decimal
 import math
 import numbers
 from typing import Any, Callable
@@ -20,6 +21,9 @@ from .metadata import Spec
 
 MISSING: tuple[Any, ...] = (None, np.nan, pd.NA, pd.NaT)
 """The missing values; a marker is a position in here."""
+
+JSON = pa.struct([("json", pa.string())])
+"""Values as JSON: a type of its own, so that no version's text or dicts are taken for it."""
 
 # What infer_dtype says of values that Arrow surely gives back as they are.
 _EXACT = {"boolean", "bytes", "floating"}
@@ -41,7 +45,7 @@ def encode(values: np.ndarray, where: str) -> tuple[pa.Array, Spec, pa.Array | N
         Naming the column and a value that has no exact form.
     """
     missing, markers = _find_missing(values)
-    kind = pd.api.types.infer_dtype(values, skipna=True)
+    kind = "empty" if missing.all() else pd.api.types.infer_dtype(values, skipna=True)
     if kind == "floating":  # NaN is a value here.
         missing = missing & (markers != 1)
     kinds = np.unique(markers[missing]) if missing.any() else np.zeros(0, np.int8)
@@ -53,14 +57,15 @@ def encode(values: np.ndarray, where: str) -> tuple[pa.Array, Spec, pa.Array | N
 
 def is_text_with_none(values: np.ndarray) -> bool:
     """Return whether objects are all text or None, which pyarrow brings through by itself before pandas 3."""
-    return pd.api.types.infer_dtype(values, skipna=True) in ("string", "empty") and all(
-        value is None for value in values[pd.isna(values)]
-    )
+    is_text = pd.api.types.infer_dtype(values, skipna=True) == "string"
+    return is_text and all(value is None for value in values[pd.isna(values)])
 
 
 def decode(column: pa.ChunkedArray, spec: Spec, beside: pa.ChunkedArray | None) -> np.ndarray:
     """Return what :func:`encode` was given."""
-    restore = _RESTORE.get(spec.get("of", ""), pa.ChunkedArray.to_pylist)
+    # The newest version may have had no values, and so nothing to tell of their kind.
+    of = "json" if column.type == JSON else spec.get("of", "")
+    restore = _RESTORE.get(of, pa.ChunkedArray.to_pylist)
     items = restore(column)
     values = np.empty(len(items), dtype=object)
     values[:] = items if isinstance(items, np.ndarray) else _boxed(items)
@@ -109,7 +114,7 @@ def _encode_present(values: np.ndarray, missing: np.ndarray, kind: str, where: s
             return _encode_json(values, missing, where)
     for of in _candidates(values, missing, kind):
         array = _arrow(values, missing, kind)
-        if array is None:
+        if array is None or array.type == JSON:
             break
         if kind in _EXACT or _same_values(values, missing, _RESTORE[of](pa.chunked_array([array]))):
             return of, array
@@ -160,7 +165,7 @@ def _encode_json(values: np.ndarray, missing: np.ndarray, where: str) -> tuple[s
                 f"form in Arrow or JSON ({portable.shown(error, quoted=False)}); convert the column, for example with "
                 ".astype(str), or leave it out"
             ) from error
-    return "json", pa.array(texts, pa.string())
+    return "json", pa.StructArray.from_arrays([pa.array(texts, pa.string())], ["json"], mask=pa.array(missing))
 
 
 def _same_values(values: np.ndarray, missing: np.ndarray, back: Any) -> bool:
@@ -190,6 +195,8 @@ def same(sent: Any, back: Any) -> bool:
         return (math.isnan(sent) and math.isnan(back)) or (sent == back)
     if type(sent) is not type(back) and not _both_integers(sent, back):
         return False
+    if isinstance(sent, decimal.Decimal) and sent.is_nan():
+        return bool(back.is_nan())
     if isinstance(sent, (datetime.datetime, datetime.time)):
         return bool(sent == back) and str(sent.tzinfo) == str(back.tzinfo)
     return sent is back or bool(sent == back)
@@ -211,5 +218,5 @@ _RESTORE: dict[str, Callable[[pa.ChunkedArray], Any]] = {
     "tuple": _each(tuple),
     "timestamp": _each(pd.Timestamp),
     "pandas_timedelta": _each(pd.Timedelta),
-    "json": _each(portable.loads),
+    "json": _each(lambda item: portable.loads(item["json"])),
 }
