@@ -28,13 +28,8 @@ MAX_ENDPOINTS_AT_ONCE = 4
 """Parts of one read that are fetched at the same time, where a server offers it in parts."""
 REUSE_CONNECTION = "arrow-flight-reuse-connection"
 
-# A server that restarts is found again in a moment, and each client of ours has its own connection.
-_CHANNEL_OPTIONS = [
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-]
+# Each client has a connection of its own, so that a new one is not kept waiting for what an old one met.
+_CHANNEL_OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @contextmanager
@@ -89,6 +84,14 @@ class FlightBackend(Backend):
                 self._clients[location] = flight.connect(location, generic_options=_CHANNEL_OPTIONS, **self._tls)
             return self._clients[location]
 
+    def _connect_anew(self) -> None:
+        """Let the next call open a connection, which else would wait for longer and longer after each failure.
+
+        Calls of other threads go on with what they have, and the last of them closes it.
+        """
+        with self._lock:
+            self._clients.clear()
+
     def _options(self) -> Any:
         headers = [(b"authorization", f"Bearer {self._token}".encode())] if self._token else []
         return flight.FlightCallOptions(timeout=self._timeout, headers=headers)
@@ -106,8 +109,13 @@ class FlightBackend(Backend):
         """Make a call, and make it again where that can help."""
 
         def translated() -> Result:
-            with _translated():
-                return call()
+            try:
+                with _translated():
+                    return call()
+            except PandasDBError as error:
+                if not error.from_server:
+                    self._connect_anew()
+                raise
 
         return self._retries.run(translated, worth_it)
 

@@ -76,6 +76,8 @@ def about(labels: pd.Index) -> dict[str, Any]:
             "names": [indexes.dump_label(labels.name)],
             "multi": False,
         }
+    for label in labels:  # A label that cannot be stored is better named than its level.
+        indexes.dump_label(label)
     levels = indexes.encode(labels, "the column labels")
     fields: list[pa.Field] = []
     arrays: list[Any] = []

@@ -84,6 +84,7 @@ def load(value: Any) -> Any:
 
 def shown(value: Any, *, quoted: bool = True) -> str:
     """Return a value fit for a message."""
+    value = value.item() if isinstance(value, np.generic) else value
     text = repr(value) if quoted else str(value)
     return text if len(text) <= 80 else text[:79] + "…"
 
