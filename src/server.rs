@@ -12,9 +12,10 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 use self::connections::Connections;
+use crate::call::Drain;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flight::{Drain, LoadSettings, Service, TicketKey};
+use crate::flight::{LoadSettings, Service, TicketKey};
 use crate::http::{HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};

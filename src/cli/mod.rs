@@ -8,7 +8,6 @@ mod action;
 mod columns;
 mod compact;
 mod connect;
-mod dictionaries;
 mod download;
 mod get;
 mod input;

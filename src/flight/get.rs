@@ -13,11 +13,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
-use super::call::Call;
 use super::command::{ReadCommand, selection, statement_ticket};
 use super::status::to_status;
 use super::ticket::{Grant, TicketKey};
 use crate::auth::Principal;
+use crate::call::Call;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;

@@ -3,7 +3,6 @@
 //! | file | what is there |
 //! |---|---|
 //! | `service` | the gRPC service; each method in a few lines |
-//! | `call` | the life of one call: id, log line, latency, draining |
 //! | `command` | what a descriptor or ticket asks for |
 //! | `load` | `DoPut`: an upload |
 //! | `guard` | what is checked of a message before it is decoded |
@@ -14,7 +13,6 @@
 //! | `status` | our errors as gRPC statuses; the only such place |
 
 mod action;
-mod call;
 mod command;
 mod get;
 mod guard;
@@ -24,7 +22,6 @@ mod service;
 mod status;
 mod ticket;
 
-pub use self::call::Drain;
 pub use self::load::LoadSettings;
 pub use self::service::Service;
 pub use self::ticket::TicketKey;

@@ -17,7 +17,6 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::action::{Actions, action_types};
-use super::call::{Call, Drain};
 use super::command::{read_descriptor, read_load, read_ticket};
 use super::get::{PlannedRead, flight_info, messages, schema_result};
 use super::listing::{list, read_prefix};
@@ -25,6 +24,7 @@ use super::load::{ANSWERS_AHEAD, LoadSettings, Upload};
 use super::status::{from_status, to_status};
 use super::ticket::TicketKey;
 use crate::auth::Principal;
+use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::query::Engine;

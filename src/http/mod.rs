@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::flight::Drain;
+use crate::call::Drain;
 use crate::metrics::Metrics;
 use crate::table::Catalog;
 
