@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
-use super::command::{ReadCommand, selection, statement_ticket};
+use super::command::{ReadCommand, statement_ticket};
 use super::status::to_status;
 use super::ticket::{Grant, TicketKey};
 use crate::auth::Principal;
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::DatasetName;
 use crate::proto::GetDataframe;
-use crate::query::{Engine, PlannedQuery, ResultStream};
+use crate::query::{Engine, PlannedQuery, ResultStream, selection};
 use crate::table::FrameRead;
 use crate::wire::{Encoder, slices};
 

@@ -10,6 +10,7 @@
 //! | `history` | versions and chunks as tables |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `pruning` | which chunks a condition can rule out |
+//! | `selection` | a `GetDataframe` as the rows that it selects |
 //! | `filter` | the condition of a `GetDataframe` |
 //! | `output` | the one schema that a result is declared and sent with |
 //! | `cpu` | the threads that queries compute on |
@@ -25,9 +26,11 @@ mod history;
 mod output;
 mod provider;
 mod pruning;
+mod selection;
 mod session;
 mod table_name;
 
 pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
+pub use self::selection::selection;
 pub use self::session::SessionSettings;
 pub use self::table_name::parse_instant;
