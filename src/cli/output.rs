@@ -240,7 +240,7 @@ fn pretty_format_batches_with_schema(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{ArrayRef, DictionaryArray, Int64Array, ListArray};
+    use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, ListArray};
     use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use std::fs::{self, File};
