@@ -13,10 +13,8 @@ use super::sql::MetadataCommand;
 use super::ticket::{Grant, QueryGrant, TicketKey};
 use crate::auth::Principal;
 use crate::error::{Error, Result, shorten};
-use crate::names::{DatasetName, ExternalKey};
+use crate::names::DatasetName;
 use crate::proto::{GetDataframe, LoadDataframe, Packed, SqlTicket, is_json, read_command, read_json};
-use crate::query::parse_instant;
-use crate::table::Selection;
 
 /// What stands before the name of a Flight SQL command in the type URL of an `Any`.
 const FLIGHT_SQL_PREFIX: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -227,17 +225,6 @@ fn read_sql_put(any: &prost_types::Any, name: &str) -> Result<PutCommand> {
         "CommandStatementQuery" => return Err(Error::invalid("CommandStatementQuery is a command of GetFlightInfo")),
         _ => return Err(not_offered(name)),
     })
-}
-
-/// The rows that a `GetDataframe` selects.
-///
-/// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that cannot be.
-pub(super) fn selection(command: &GetDataframe) -> Result<Selection> {
-    let external_key = command.external_key.as_deref().map(|key| ExternalKey::parse(Some(key))).transpose()?;
-    let as_of = command.as_of.as_deref().map(parse_instant).transpose()?;
-    let (use_last, version, columns) = (command.use_last, command.version, command.columns.clone());
-    Ok(Selection { external_key, use_last, version, as_of, columns })
 }
 
 #[cfg(test)]

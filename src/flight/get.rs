@@ -13,17 +13,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument;
 
-use super::call::Call;
-use super::command::{ReadCommand, read_descriptor, selection};
-use super::sql::{Begun, Fetch, SqlCaller, affected_batch, affected_schema, endpoint};
+use super::command::{ReadCommand, read_descriptor};
+use super::sql::{Fetch, SqlCaller, endpoint};
 use super::status::to_status;
 use super::ticket::Grant;
+use crate::call::Call;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::DatasetName;
 use crate::proto::GetDataframe;
-use crate::query::{Engine, PlannedQuery, ResultStream, Statement};
+use crate::query::{Begun, Engine, PlannedQuery, ResultStream, Statement, affected_batch, affected_schema, selection};
 use crate::table::{Catalog, FrameRead};
 use crate::wire::{Encoder, slices};
 

@@ -15,15 +15,12 @@ use tonic::Status;
 
 use super::incoming::Incoming;
 use crate::auth::Principal;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::names::{DatasetName, ExternalKey, check_key};
-use crate::proto::{Chunk, LoadDataframe, LoadResult};
-use crate::table::{Catalog, Creation, Load, LoadOutcome, LoadRequest, SplitSettings, parse_columns_keys};
+use crate::names::DatasetName;
+use crate::proto::{LoadDataframe, LoadResult};
+use crate::table::{Catalog, Creation, Load, LoadRequest, SplitSettings, committed, read_request};
 
-/// Chunks that the last answer lists.
-const MAX_LISTED_CHUNKS: usize = 1_000;
 /// Answers that wait for a client to take them.
 pub(super) const ANSWERS_AHEAD: usize = 16;
 /// Arrow bytes between two answers about progress.
@@ -69,22 +66,8 @@ impl Upload {
         answers: AnswerForm,
         caller: &Principal,
     ) -> Result<Self> {
-        if let Some(key) = &command.idempotency_key {
-            check_key("idempotency_key", key)?;
-        }
-        if let Some(total) = command.total_rows.filter(|total| *total < 0) {
-            return Err(Error::invalid(format!("total_rows is {total}; it cannot be negative")));
-        }
-        let request = LoadRequest {
-            columns_keys: parse_columns_keys(&command.columns_keys)?,
-            external_key: ExternalKey::parse(command.external_key.as_deref())?,
-            keep_last: command.keep_last,
-            idempotency_key: command.idempotency_key.clone(),
-            total_rows: command.total_rows,
-            user: caller.user.clone(),
-            statement: None,
-        };
-        Ok(Self { name: DatasetName::parse(&command.dataframe_name)?, request, creation, answers })
+        let (name, request) = read_request(command, &caller.user)?;
+        Ok(Self { name, request, creation, answers })
     }
 
     /// Reads the messages, stores their rows and commits.
@@ -110,10 +93,8 @@ impl Upload {
         }
         let outcome = load.finish().await?;
         if !outcome.duplicate {
-            metrics.loads.inc();
-            metrics.rows_loaded.inc_by(outcome.record.rows as u64);
-            metrics.bytes_loaded.inc_by(outcome.record.bytes as u64);
-            metrics.chunks_written.inc_by(outcome.record.chunks as u64);
+            let record = &outcome.record;
+            metrics.count_load(record.rows, record.bytes, record.chunks);
         }
         // A client that does not read answers is no reason to fail what is stored.
         let last = match form {
@@ -170,32 +151,4 @@ pub(super) fn row_count(rows: i64) -> PutResult {
 
 fn receiving(load: &Load) -> LoadResult {
     LoadResult { state: "receiving".into(), rows: load.rows(), bytes: load.bytes(), ..Default::default() }
-}
-
-fn committed(name: &DatasetName, outcome: &LoadOutcome) -> LoadResult {
-    let record = &outcome.record;
-    let committed = outcome.snapshot.version(record.version).map_or(outcome.snapshot.log_version, |v| v.committed);
-    let chunks = outcome.snapshot.chunks_of_load(record.load_id, committed);
-    let listed = chunks.take(MAX_LISTED_CHUNKS).map(|chunk| Chunk {
-        path: chunk.path.clone(),
-        rows: chunk.rows as i64,
-        number: chunk.number,
-        partition: chunk.partition().into(),
-    });
-    let keys = outcome.columns_keys.iter().map(|(column, kind)| (column.clone(), kind.as_str().to_string()));
-    LoadResult {
-        state: "committed".into(),
-        rows: record.rows,
-        bytes: record.bytes,
-        dataframe_name: Some(name.as_str().into()),
-        version: Some(record.version),
-        external_key: Some(record.external_key.clone()),
-        columns_keys: keys.collect(),
-        keep_last: Some(record.keep_last),
-        total_rows: Some(record.rows),
-        chunks: listed.collect(),
-        chunks_total: Some(record.chunks),
-        created_at: Some(clock::format_instant(record.created_at)),
-        duplicate: outcome.duplicate.then_some(true),
-    }
 }

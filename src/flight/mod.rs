@@ -3,7 +3,6 @@
 //! | file | what is there |
 //! |---|---|
 //! | `service` | the gRPC service; each method in a few lines |
-//! | `call` | the life of one call: id, log line, latency, draining |
 //! | `command` | what a descriptor or ticket asks for |
 //! | `put`, `load` | `DoPut`: what is put; an upload |
 //! | `incoming` | Arrow data that a client sends, decoded |
@@ -16,7 +15,6 @@
 //! | `status` | our errors as gRPC statuses; the only such place |
 
 mod action;
-mod call;
 mod command;
 mod get;
 mod guard;
@@ -29,7 +27,6 @@ mod sql;
 mod status;
 mod ticket;
 
-pub use self::call::Drain;
 pub use self::load::LoadSettings;
 pub use self::service::{Service, Statements};
 pub use self::sql::ConnectionSession;

@@ -17,7 +17,6 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::action::{Actions, action_types};
-use super::call::{Call, Drain};
 use super::command::read_ticket;
 use super::get::{PlannedRead, Reader, messages};
 use super::listing::{list, read_prefix};
@@ -27,6 +26,7 @@ use super::sql::{Bound, ConnectionSession, Fetch, Running, Session, SqlActions, 
 use super::status::to_status;
 use super::ticket::TicketKey;
 use crate::auth::Principal;
+use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::query::Engine;

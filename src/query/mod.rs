@@ -2,6 +2,7 @@
 //!
 //! | file | what is there |
 //! |---|---|
+//! | `begin` | a statement, whatever it is |
 //! | `engine` | a statement in, a bounded stream of batches out |
 //! | `statement` | a statement, its values, options and moments |
 //! | `parameters`, `options` | values for `$1`; what a client sets for its session |
@@ -14,6 +15,7 @@
 //! | `history` | versions and chunks as tables |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `pruning` | which chunks a condition can rule out |
+//! | `selection` | a `GetDataframe` as the rows that it selects |
 //! | `filter` | the condition of a `GetDataframe` |
 //! | `write` | the statements that write |
 //! | `output` | the one schema that a result is declared and sent with |
@@ -22,6 +24,7 @@
 //! | `extremes` | `min` and `max` of floats by group |
 //! | `failure` | what the engine's errors mean for a caller |
 
+mod begin;
 mod catalog;
 mod cooperative;
 mod cpu;
@@ -37,16 +40,19 @@ mod output;
 mod parameters;
 mod provider;
 mod pruning;
+mod selection;
 mod session;
 mod statement;
 mod table_name;
 mod write;
 
+pub use self::begin::{Begun, affected_batch, affected_schema};
 pub use self::describe::Described;
 pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
 pub use self::options::{OptionValue, Refusal, SessionOptions};
 pub use self::parameters::{Parameters, number_placeholders};
 pub use self::provider::sql_schema;
+pub use self::selection::selection;
 pub use self::session::{CATALOG, DEFAULT_SCHEMA, MAX_STATEMENT_BYTES, SessionSettings};
 pub use self::statement::{Moment, Moments, Part, Statement};
 pub use self::table_name::parse_instant;

@@ -1,10 +1,12 @@
 //! Accepted connections, no more than a limit at the same time.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use axum::serve::Listener;
 use futures::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,26 +30,51 @@ impl Connections {
     }
 }
 
-impl Stream for Connections {
-    type Item = io::Result<Connection>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+impl Connections {
+    fn poll_connection(&mut self, context: &mut Context<'_>) -> Poll<Option<(Connection, SocketAddr)>> {
         if self.next.is_none() {
             self.next = std::task::ready!(self.permits.poll_acquire(context));
         }
         loop {
             match std::task::ready!(self.listener.poll_accept(context)) {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     // Answers are small and must not wait for more; failing to say so only costs time.
                     let _ = stream.set_nodelay(true);
                     let permit = self.next.take();
                     let session = ConnectionSession::default();
-                    return Poll::Ready(Some(Ok(Connection { stream, session, _permit: permit })));
+                    return Poll::Ready(Some((Connection { stream, session, _permit: permit }, address)));
                 }
                 // A connection that was gone before it was accepted, or no free file handle: the next may do better.
                 Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
             }
         }
+    }
+}
+
+/// For Flight.
+impl Stream for Connections {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_connection(context).map(|next| next.map(|(connection, _)| Ok(connection)))
+    }
+}
+
+/// For HTTP.
+impl Listener for Connections {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match std::future::poll_fn(|context| self.poll_connection(context)).await {
+            Some(accepted) => accepted,
+            // Never: the permits end with this object alone.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
     }
 }
 

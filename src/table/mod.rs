@@ -6,6 +6,7 @@
 //! | `dataset` | an opened dataset and its newest state |
 //! | `snapshot`, `replay`, `chunk`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
 //! | `record` | what a commit says of its versions |
+//! | `command` | a load as callers ask for it, and what they are told of it |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
@@ -20,6 +21,7 @@ mod buffers;
 mod catalog;
 mod categories;
 mod chunk;
+mod command;
 mod commit;
 mod compact;
 mod convert;
@@ -59,6 +61,7 @@ mod writer;
 
 pub use self::catalog::Catalog;
 pub use self::chunk::{Chunk, LoadRows};
+pub use self::command::{committed, read_request};
 pub use self::commit::{CommitTurn, LoadOutcome};
 pub use self::compact::{Compaction, Eagerness};
 pub use self::dataset::{Dataset, unknown_dataset};

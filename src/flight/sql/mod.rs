@@ -32,4 +32,4 @@ pub(super) use self::metadata::MetadataCommand;
 pub(super) use self::running::{Fetch, Running};
 pub use self::session::ConnectionSession;
 pub(super) use self::session::Session;
-pub(super) use self::statement::{Begun, SqlCaller, affected_batch, affected_schema, endpoint};
+pub(super) use self::statement::{SqlCaller, endpoint};

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow_flight::sql::{ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{FlightDescriptor, FlightEndpoint, FlightInfo, Ticket};
 use prost::Message;
@@ -17,8 +16,8 @@ use crate::auth::Principal;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::query::{
-    Engine, Parameters, Part, PlannedQuery, SessionOptions, Statement, StatementKind, WriteCaller, classify,
-    number_placeholders,
+    Begun, Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, WriteCaller, affected_schema,
+    classify, number_placeholders,
 };
 
 /// What `total_records` and `total_bytes` say when only reading tells.
@@ -36,14 +35,6 @@ pub(in super::super) struct SqlCaller<'a> {
     pub(in super::super) caller: &'a Principal,
     /// The options of the session.
     pub(in super::super) options: &'a SessionOptions,
-}
-
-/// A statement that was begun.
-pub(in super::super) enum Begun {
-    /// A query, planned.
-    Query(Box<PlannedQuery>),
-    /// A change, made: how many rows it was.
-    Affected(i64),
 }
 
 impl SqlCaller<'_> {
@@ -68,29 +59,27 @@ impl SqlCaller<'_> {
     /// Plans a query, or makes a change.
     ///
     /// # Errors
-    /// Those of [`Engine::plan`] and [`Engine::write`].
+    /// Those of [`Engine::begin`].
     pub(in super::super) async fn begin(&self, statement: &Statement) -> Result<Begun> {
-        match classify(&statement.sql)? {
-            StatementKind::Query => {
-                let planned = self.engine.plan(&self.caller.tenant, statement).await?;
-                Ok(Begun::Query(Box::new(planned)))
-            }
-            StatementKind::Write => self.write(statement).await.map(Begun::Affected),
-        }
+        self.engine.begin(&self.writer(), statement).await
+    }
+
+    fn writer(&self) -> WriteCaller {
+        WriteCaller { tenant: self.caller.tenant.clone(), user: self.caller.user.clone() }
     }
 
     /// Makes a change; gives how many rows it was.
     ///
     /// # Errors
-    /// Those of [`Engine::write`], and [`Kind::Invalid`](crate::error::Kind::Invalid) for a query.
+    /// Those of [`Engine::begin`], and [`Kind::Invalid`](crate::error::Kind::Invalid) for a query.
     pub(in super::super) async fn write(&self, statement: &Statement) -> Result<i64> {
         if classify(&statement.sql)? == StatementKind::Query {
             return Err(Error::invalid("this statement is a query; send it as CommandStatementQuery to GetFlightInfo"));
         }
-        let caller = WriteCaller { tenant: self.caller.tenant.clone(), user: self.caller.user.clone() };
-        let parameters = statement.parameters.as_ref().map(Parameters::batch);
-        let outcome = self.engine.write(&caller, &statement.sql, parameters, &statement.options).await;
-        outcome.map(|outcome| outcome.rows)
+        match self.begin(statement).await? {
+            Begun::Affected(rows) => Ok(rows),
+            Begun::Query(_) => Err(Error::internal("a statement was taken for another kind")),
+        }
     }
 
     /// The schema of a statement's result, without running it.
@@ -155,18 +144,4 @@ pub(in super::super) fn endpoint(ticket: prost::bytes::Bytes) -> FlightEndpoint 
 /// The ticket of a statement, as Flight SQL clients expect it.
 pub(in super::super) fn statement_ticket(signed: String) -> prost::bytes::Bytes {
     TicketStatementQuery { statement_handle: signed.into() }.as_any().encode_to_vec().into()
-}
-
-/// The schema of what a change gives.
-pub(in super::super) fn affected_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, false)]))
-}
-
-/// What a change gives: how many rows it was.
-///
-/// # Errors
-/// Never.
-pub(in super::super) fn affected_batch(rows: i64) -> Result<RecordBatch> {
-    RecordBatch::try_new(affected_schema(), vec![Arc::new(Int64Array::from(vec![rows]))])
-        .map_err(|error| Error::internal("a number of rows cannot be put together").because(error))
 }
