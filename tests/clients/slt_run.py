@@ -50,6 +50,7 @@ RUNNER_TABLES = {
 }  # fmt: skip
 OF_THE_RUNNER = "tables that the test runner makes in memory"
 FILLS = re.compile(r"(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM|MERGE\s+INTO|TRUNCATE(?:\s+TABLE)?)\s+((?:\"[^\"]+\"|[\w.])+)", re.IGNORECASE)
+DROPS = re.compile(r"DROP\s+TABLE\b", re.IGNORECASE)
 DIALECT = re.compile(r"(?:SET|RESET)\s+datafusion\.sql_parser\.dialect\s*=?\s*'?(\w*)", re.IGNORECASE)
 HASHED = re.compile(r"(\d+) values hashing to ([0-9a-f]+)")
 MAKES = re.compile(
@@ -131,6 +132,8 @@ class FileRun:
             else:
                 self.tally.left_out[reason] += 1
                 self.note_missing(record, reason)
+                if DROPS.match(record.sql):
+                    self.problem(record)  # The table may be there, with rows missing.
         self.drop_tables()
         return self.tally
 
