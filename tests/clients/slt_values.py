@@ -52,7 +52,12 @@ def _raw(array: pa.Array | pa.ChunkedArray) -> list:
         return _raw(array.storage)
     if pa.types.is_date32(kind) or pa.types.is_time32(kind):
         return array.view(pa.int32()).to_pylist()
-    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time64(kind) or pa.types.is_date64(kind):
+    if (
+        pa.types.is_timestamp(kind)
+        or pa.types.is_duration(kind)
+        or pa.types.is_time64(kind)
+        or pa.types.is_date64(kind)
+    ):
         return array.view(pa.int64()).to_pylist()
     if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
         return _raw(array.cast(pa.large_list(kind.value_type)))
@@ -98,7 +103,11 @@ def _digits(value: float) -> str:
 
 def _plain(value: decimal.Decimal, places: int) -> str:
     """Return a number rounded to some places, without an exponent and trailing zeros."""
-    rounded = value.quantize(decimal.Decimal(1).scaleb(-places), context=_WIDE) if -value.as_tuple().exponent > places else value
+    rounded = (
+        value.quantize(decimal.Decimal(1).scaleb(-places), context=_WIDE)
+        if -value.as_tuple().exponent > places
+        else value
+    )
     text = f"{rounded:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
@@ -118,7 +127,12 @@ def _inner(value: object, kind: pa.DataType) -> str:
         return _arrow_float(value)
     if pa.types.is_decimal(kind):
         return f"{value:f}"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    ):
         return value.hex()
     if pa.types.is_temporal(kind) or pa.types.is_interval(kind):
         return _temporal(value, kind)

@@ -14,7 +14,9 @@ from flightsql import FlightSQLClient
 from sqlalchemy import column, create_engine, inspect, select, table, text
 from sqlalchemy.dialects import registry
 
-registry.register("datafusion.flightsql", "flightsql.sqlalchemy", "DataFusionDialect")  # As its documentation spells it.
+registry.register(
+    "datafusion.flightsql", "flightsql.sqlalchemy", "DataFusionDialect"
+)  # As its documentation spells it.
 
 
 def plain(rows: list) -> list:
@@ -112,7 +114,9 @@ def engine(host: str, port: int, schema: str) -> dict:
                 "core": [row[0] for row in connection.execute(query)],
                 "tables": inspector.get_table_names(schema),
                 "columns": [each["name"] for each in inspector.get_columns("orders", schema)],
-                "quoted": connection.execute(text(f'SELECT "id" FROM "{schema}"."orders" ORDER BY id LIMIT 1')).scalar(),
+                "quoted": connection.execute(
+                    text(f'SELECT "id" FROM "{schema}"."orders" ORDER BY id LIMIT 1')
+                ).scalar(),
             }
     return found
 

@@ -17,7 +17,15 @@ STANDARD_ACTIONS = {
     "CreatePreparedStatement", "ClosePreparedStatement", "CancelFlightInfo", "RenewFlightEndpoint", "SetSessionOptions",
     "GetSessionOptions", "CloseSession",
 }  # fmt: skip
-OUR_ACTIONS = {"list_versions", "describe_dataframe", "delete_dataframe", "delete_version", "set_retention", "compact", "vacuum"}
+OUR_ACTIONS = {
+    "list_versions",
+    "describe_dataframe",
+    "delete_dataframe",
+    "delete_version",
+    "set_retention",
+    "compact",
+    "vacuum",
+}
 
 
 @pytest.fixture
@@ -68,13 +76,21 @@ def test_the_schema_is_that_of_bare_names(client, raw, name):
 @pytest.mark.parametrize(
     "option, value, error",
     [
-        ("colour", "red", INVALID_NAME), ("datafusion.execution.batch_size", "1", INVALID_NAME), ("", "x", INVALID_NAME),
-        ("catalog", "other", INVALID_VALUE), ("catalog", 7, INVALID_VALUE), ("schema", "a//b", INVALID_VALUE),
-        ("schema", ["a"], INVALID_VALUE), ("schema", True, INVALID_VALUE), ("endpoints", 0, INVALID_VALUE),
-        ("endpoints", 1_000_000, INVALID_VALUE), ("endpoints", 1.5, INVALID_VALUE), ("query_timeout", "-1", INVALID_VALUE),
+        ("colour", "red", INVALID_NAME),
+        ("datafusion.execution.batch_size", "1", INVALID_NAME),
+        ("", "x", INVALID_NAME),
+        ("catalog", "other", INVALID_VALUE),
+        ("catalog", 7, INVALID_VALUE),
+        ("schema", "a//b", INVALID_VALUE),
+        ("schema", ["a"], INVALID_VALUE),
+        ("schema", True, INVALID_VALUE),
+        ("endpoints", 0, INVALID_VALUE),
+        ("endpoints", 1_000_000, INVALID_VALUE),
+        ("endpoints", 1.5, INVALID_VALUE),
+        ("query_timeout", "-1", INVALID_VALUE),
         ("query_timeout", "soon", INVALID_VALUE),
     ],
-)  # fmt: skip
+)
 def test_an_option_that_cannot_be_set_is_told(raw, option, value, error):
     before = raw.get_options()
     assert raw.set_options(**{option: value}) == {option: error}
@@ -94,7 +110,9 @@ def test_a_session_is_of_its_connection(server, raw):
 
 def cookie(raw: fs.RawSql, kind: str, body: bytes = b"") -> str | None:
     """Call an action, and return the cookie that its answer sets."""
-    call = raw.channel.unary_stream(wire._SERVICE + "DoAction")(wire.text(1, kind) + wire.text(2, body), metadata=raw.headers)
+    call = raw.channel.unary_stream(wire._SERVICE + "DoAction")(
+        wire.text(1, kind) + wire.text(2, body), metadata=raw.headers
+    )
     list(call)
     headers = [value for key, value in [*call.initial_metadata(), *call.trailing_metadata()] if key == "set-cookie"]
     return headers[0].split(";")[0] if headers else None
@@ -125,7 +143,10 @@ def test_a_forged_cookie_is_refused(server, raw):
     name, _, value = cookie(raw, "SetSessionOptions", set_schema("sales")).partition("=")
     middle = len(value) // 2
     for bad in (value[:middle] + ("A" if value[middle] != "A" else "B") + value[middle + 1 :], value[:-6], "x"):
-        with fs.raw_sql(server.flight, headers=[("cookie", f"{name}={bad}")]) as forger, refused("INVALID_ARGUMENT", "UNAUTHENTICATED"):
+        with (
+            fs.raw_sql(server.flight, headers=[("cookie", f"{name}={bad}")]) as forger,
+            refused("INVALID_ARGUMENT", "UNAUTHENTICATED"),
+        ):
             forger.get_options()
 
 
@@ -135,8 +156,17 @@ def test_a_session_may_be_closed_always(raw):
         assert dict(wire.fields(result)) == {1: 1}
 
 
-@pytest.mark.parametrize("kind", ["SetSessionOptions", "CancelFlightInfo", "RenewFlightEndpoint", "CreatePreparedStatement",
-                                  "ClosePreparedStatement", "CancelQuery"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "SetSessionOptions",
+        "CancelFlightInfo",
+        "RenewFlightEndpoint",
+        "CreatePreparedStatement",
+        "ClosePreparedStatement",
+        "CancelQuery",
+    ],
+)
 @pytest.mark.parametrize("body", [b"\xff\xff", b"\x0a\xff", b"hello"], ids=["tag", "cut", "text"])
 def test_a_damaged_body_is_refused(raw, kind, body):
     with refused("INVALID_ARGUMENT"):
@@ -204,7 +234,11 @@ def test_cancelling_one_query_leaves_others(client, raw):
 
 def test_pyarrow_cancels(client):
     info = client.get_flight_info(flight.FlightDescriptor.for_command(fs.statement(ENDLESS)))
-    result = client.cancel_flight_info(flight.CancelFlightInfoRequest(info)) if hasattr(flight, "CancelFlightInfoRequest") else None
+    result = (
+        client.cancel_flight_info(flight.CancelFlightInfoRequest(info))
+        if hasattr(flight, "CancelFlightInfoRequest")
+        else None
+    )
     if result is None:
         pytest.skip("this pyarrow has no cancel_flight_info")
     assert result.status.name in ("CANCELLED", "CANCELLING")
@@ -254,7 +288,10 @@ def test_polling_for_nothing_is_refused(raw):
 
 def test_an_endpoint_is_renewed(client, raw, name):
     load(client, pa.table({"x": [1]}), name)
-    for descriptor in (wire.command_descriptor(fs.statement(f"SELECT x FROM {table_name(name)}")), wire.path_descriptor(*name.split("/"))):
+    for descriptor in (
+        wire.command_descriptor(fs.statement(f"SELECT x FROM {table_name(name)}")),
+        wire.path_descriptor(*name.split("/")),
+    ):
         info = fs.read_info(raw._unary("GetFlightInfo", descriptor))
         (renewed,) = raw.action("RenewFlightEndpoint", wire.text(1, info.endpoints[0]))
         ticket = dict(wire.fields(dict(wire.fields(renewed))[1]))[1]
@@ -281,4 +318,3 @@ def test_what_a_client_set_is_gone_with_the_server(start_server):
     assert server not in conftest._running
     with fs.raw_sql(start_server().flight) as raw:
         assert raw.get_options()["schema"] == "public"
-
