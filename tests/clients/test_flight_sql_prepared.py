@@ -275,6 +275,26 @@ def test_an_insert_through_the_query_calls_with_values_runs_once(client, raw, ta
     assert sql(client, f"SELECT count(*) AS n FROM {table} WHERE id = 77")["n"].to_pylist() == [1]
 
 
+def test_an_update_as_jdbc_runs_it(client, raw, table):
+    """Prepare, see that there is no dataset schema, send an empty schema and no batch, close."""
+    prepared = raw.prepare(f"DELETE FROM {table} WHERE id = 1")
+    assert prepared.dataset_schema is None
+    empty = next(fs.put_messages(fs.prepared_update(prepared.handle), pa.table({})))
+    (result,) = list(raw.put_call([empty]))
+    assert fs.record_count(result) == 1
+    raw.close(prepared.handle)
+    assert sql(client, f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [2]
+
+
+def test_a_query_as_jdbc_runs_it(client, raw, table):
+    """Values go in exactly the types that preparing told."""
+    prepared = raw.prepare(f"SELECT id, s FROM {table} WHERE id > ? AND d = ? ORDER BY id")
+    values = [pa.array([1], pa.int32()).cast(kind) for kind in prepared.parameter_schema.types]
+    handle = raw.bind(prepared.handle, pa.table(values, schema=prepared.parameter_schema))
+    assert rows(client, handle) == [{"id": 2, "s": "b"}]
+    raw.close(handle)
+
+
 def test_closing_is_always_right(raw, table):
     handle = raw.prepare(f"SELECT id FROM {table}").handle
     for _ in range(2):
