@@ -15,18 +15,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::categories::Categories;
 use super::convert::to_logical;
-use super::types::{interval_fields, sql_type};
+use super::types::interval_fields;
 use crate::error::{Error, Result, shorten};
 
 const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
-
-/// The type in which a column of a query's result is loaded.
-pub fn load_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Interval(_) => data_type.clone(),
-        other => sql_type(other),
-    }
-}
 
 /// The values of a SQL expression in the `logical` type of the column that takes them.
 ///

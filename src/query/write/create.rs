@@ -17,7 +17,7 @@ use super::statement::refuse;
 use super::{Run, WriteOutcome};
 use crate::error::{Error, Kind, Result, shorten};
 use crate::names::ExternalKey;
-use crate::table::{ColumnsKeys, Creation, KeyKind, WriteKind, load_type, parse_columns_keys};
+use crate::table::{ColumnsKeys, Creation, KeyKind, WriteKind, parse_columns_keys, sql_type};
 
 /// What a `CREATE TABLE` says beside columns and query.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ impl WriteSession {
 fn created_schema(plan: &LogicalPlan, not_null: &[String]) -> SchemaRef {
     // That a query gives no nulls does not mean that the table is to have none.
     let field =
-        |field: &Arc<Field>| Field::new(field.name(), load_type(field.data_type()), !not_null.contains(field.name()));
+        |field: &Arc<Field>| Field::new(field.name(), sql_type(field.data_type()), !not_null.contains(field.name()));
     Arc::new(Schema::new(plan.schema().fields().iter().map(field).collect::<Vec<_>>()))
 }
 
