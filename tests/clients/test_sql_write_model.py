@@ -248,7 +248,9 @@ class Sequence:
             both = both.replace(clauses[0], "WHEN MATCHED AND o.id % 2 = 0 THEN DELETE")
         day = self.random.choice(self.days())
         inserts = (
-            "WHEN NOT MATCHED AND n.v < 4 THEN INSERT ({more}id, day, x, s) VALUES ({number}n.k, DATE '" + str(day) + "', n.v, n.w)\n"
+            "WHEN NOT MATCHED AND n.v < 4 THEN INSERT ({more}id, day, x, s) VALUES ({number}n.k, DATE '"
+            + str(day)
+            + "', n.v, n.w)\n"
             "WHEN NOT MATCHED AND n.v > 8 THEN INSERT ({more}id, s) VALUES ({number}n.k, 'far')"
         )
         begin = f"MERGE INTO {{t}} AS o USING {source} ON o.id = n.k\n{both}\n"
