@@ -16,7 +16,7 @@ use self::connections::Connections;
 use crate::call::Drain;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flight::{LoadSettings, Service, TicketKey};
+use crate::flight::{LoadSettings, Service, Statements, TicketKey};
 use crate::http::{HttpLimits, HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
@@ -111,14 +111,14 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         order_bytes: share(config.memory_bytes, ORDER_SHARE, MAX_ORDER_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
-    let settings = EngineSettings { session, read, timeout: config.query_timeout };
-    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let split = SplitSettings {
         chunk_rows: config.chunk_rows,
         max_partitions: config.max_partitions,
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
+    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let maintenance = MaintenanceSettings {
         split: split.clone(),
         vacuum_after: config.vacuum_after,
@@ -132,6 +132,7 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         loads: LoadSettings { split: split.clone(), max_message_bytes: config.max_message_bytes },
         metrics: metrics.clone(),
         drain: drain.clone(),
+        statements: Statements::default(),
     };
     let limits = HttpLimits {
         body_bytes: config.http_body_bytes,

@@ -3,24 +3,23 @@
 //! The work runs in a task of its own, so that a client that closes its side without reading the answers still gets
 //! its version. Answers about progress are dropped when nobody takes them; the last one has a place kept for it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use arrow_flight::error::FlightError;
+use arrow_flight::decode::DecodedPayload;
+use arrow_flight::sql::DoPutUpdateResult;
 use arrow_flight::{FlightData, PutResult};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::Stream;
+use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::guard;
-use super::status::from_status;
+use super::incoming::Incoming;
 use crate::auth::Principal;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::DatasetName;
 use crate::proto::{LoadDataframe, LoadResult};
-use crate::table::{Catalog, Load, LoadRequest, SplitSettings, committed, read_request};
+use crate::table::{Catalog, Creation, Load, LoadRequest, SplitSettings, committed, read_request};
 
 /// Answers that wait for a client to take them.
 pub(super) const ANSWERS_AHEAD: usize = 16;
@@ -43,6 +42,17 @@ pub(super) type Answers = mpsc::Sender<Result<PutResult, Status>>;
 pub(super) struct Upload {
     name: DatasetName,
     request: LoadRequest,
+    creation: Creation,
+    answers: AnswerForm,
+}
+
+/// How an upload is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// By a `LoadResult` now and then, and a last one.
+    LoadResult,
+    /// Once, by how many rows there were, as drivers expect it.
+    RowCount,
 }
 
 impl Upload {
@@ -50,9 +60,14 @@ impl Upload {
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that cannot be.
-    pub(super) fn new(command: &LoadDataframe, caller: &Principal) -> Result<Self> {
+    pub(super) fn new(
+        command: &LoadDataframe,
+        creation: Creation,
+        answers: AnswerForm,
+        caller: &Principal,
+    ) -> Result<Self> {
         let (name, request) = read_request(command, &caller.user)?;
-        Ok(Self { name, request })
+        Ok(Self { name, request, creation, answers })
     }
 
     /// Reads the messages, stores their rows and commits.
@@ -68,9 +83,10 @@ impl Upload {
         answers: &Answers,
         metrics: &Metrics,
     ) -> Result<()> {
-        let dataset = datasets.open_or_create(&caller.tenant, &self.name).await?;
-        let mut load = Load::begin(dataset, self.request, settings.split).await?;
-        let received = receive(&mut load, messages, settings.max_message_bytes, answers).await;
+        let Self { name, request, creation, answers: form } = self;
+        let mut load = datasets.begin_load(&caller.tenant, &name, creation, request, settings.split).await?;
+        let progress = (form == AnswerForm::LoadResult).then_some(answers);
+        let received = receive(&mut load, messages, settings.max_message_bytes, progress).await;
         if let Err(error) = received {
             load.abandon().await;
             return Err(error);
@@ -81,7 +97,11 @@ impl Upload {
             metrics.count_load(record.rows, record.bytes, record.chunks);
         }
         // A client that does not read answers is no reason to fail what is stored.
-        let _ = answers.try_send(Ok(answer(&committed(&self.name, &outcome))?));
+        let last = match form {
+            AnswerForm::LoadResult => answer(&committed(&name, &outcome))?,
+            AnswerForm::RowCount => row_count(outcome.record.rows),
+        };
+        let _ = answers.try_send(Ok(last));
         Ok(())
     }
 }
@@ -90,24 +110,12 @@ async fn receive(
     load: &mut Load,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     max_message_bytes: usize,
-    answers: &Answers,
+    progress: Option<&Answers>,
 ) -> Result<()> {
-    let checked = messages.filter_map(move |message| {
-        std::future::ready(match message {
-            Err(status) => Some(Err(FlightError::ExternalError(Box::new(from_status(status))))),
-            // A message may bring metadata alone.
-            Ok(message) if message.data_header.is_empty() && message.data_body.is_empty() => None,
-            Ok(message) => Some(match guard::check(&message, max_message_bytes) {
-                Ok(()) => Ok(message),
-                Err(error) => Err(FlightError::ExternalError(Box::new(error))),
-            }),
-        })
-    });
-    let mut decoder = FlightDataDecoder::new(checked);
+    let mut incoming = Incoming::new(messages, max_message_bytes);
     let (mut has_schema, mut reported) = (false, 0);
-    // The decoder panics on some malformed input; unwinding leaves nothing behind that is used again.
-    while let Some(decoded) = AssertUnwindSafe(decoder.next()).catch_unwind().await.map_err(|_| panicked())? {
-        match decoded.map_err(decode_error)?.payload {
+    while let Some(payload) = incoming.next().await? {
+        match payload {
             DecodedPayload::None => {}
             DecodedPayload::Schema(_) if has_schema => {
                 return Err(Error::invalid(
@@ -120,41 +128,25 @@ async fn receive(
             }
             DecodedPayload::RecordBatch(batch) => load.push(batch).await?,
         }
-        if load.bytes() - reported >= PROGRESS_BYTES {
-            reported = load.bytes();
-            // The last place is kept for the last answer.
-            if answers.capacity() > 1 {
-                let _ = answers.try_send(Ok(answer(&receiving(load))?));
-            }
+        let Some(answers) = progress.filter(|_| load.bytes() - reported >= PROGRESS_BYTES) else { continue };
+        reported = load.bytes();
+        // The last place is kept for the last answer.
+        if answers.capacity() > 1 {
+            let _ = answers.try_send(Ok(answer(&receiving(load))?));
         }
     }
     Ok(())
-}
-
-fn panicked() -> Error {
-    Error::invalid("a message of the upload is damaged: it cannot be decoded")
-}
-
-fn decode_error(error: FlightError) -> Error {
-    match error {
-        FlightError::ExternalError(source) => match source.downcast::<Error>() {
-            Ok(own) => *own,
-            Err(other) => Error::invalid("the upload cannot be read").because(other),
-        },
-        FlightError::ProtocolError(message) if message.contains("prior to Schema") => {
-            Error::invalid("the upload sends rows before its schema; send the schema first")
-        }
-        FlightError::ProtocolError(message) | FlightError::DecodeError(message) => {
-            Error::invalid(format!("a message of the upload is damaged: {message}"))
-        }
-        other => Error::invalid("a message of the upload is damaged: it cannot be decoded").because(other),
-    }
 }
 
 fn answer(result: &LoadResult) -> Result<PutResult> {
     let json = serde_json::to_vec(result);
     let json = json.map_err(|error| Error::internal("an answer cannot be written").because(error))?;
     Ok(PutResult { app_metadata: json.into() })
+}
+
+/// How many rows were changed, as Flight SQL answers it.
+pub(super) fn row_count(rows: i64) -> PutResult {
+    PutResult { app_metadata: DoPutUpdateResult { record_count: rows }.encode_to_vec().into() }
 }
 
 fn receiving(load: &Load) -> LoadResult {

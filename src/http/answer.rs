@@ -37,7 +37,9 @@ pub(super) enum Planned {
     /// Those of a dataset.
     Frame(Box<FrameRead>),
     /// The result of a statement.
-    Sql(PlannedQuery),
+    Sql(Box<PlannedQuery>),
+    /// What a change gave.
+    Rows(RecordBatch),
 }
 
 /// The form of rows that a client asks for by `Accept`.
@@ -114,6 +116,7 @@ fn encoded(state: &HttpState, planned: Planned, form: Form) -> Result<BoxStream<
     let schema = match &planned {
         Planned::Frame(read) => Arc::clone(read.schema()),
         Planned::Sql(query) => Arc::clone(query.schema()),
+        Planned::Rows(batch) => batch.schema(),
     };
     let encoder = Encoder::new(form.encoding, schema)?;
     let (encode, sent) = (encoder.clone(), state.metrics.rows_sent.clone());
@@ -123,7 +126,8 @@ fn encoded(state: &HttpState, planned: Planned, form: Form) -> Result<BoxStream<
     };
     let pieces: ResultStream<Bytes> = match planned {
         Planned::Frame(read) => state.engine.run_read(*read, finish),
-        Planned::Sql(query) => state.engine.run(query, finish)?,
+        Planned::Sql(query) => state.engine.run(*query, finish)?,
+        Planned::Rows(batch) => state.engine.run_rows(stream::once(std::future::ready(Ok(batch))).boxed(), finish),
     };
     // An error ends the sending, so that the end is not written after one.
     let end = async move { tokio::task::spawn_blocking(move || encoder.finish()).await.map_err(broke_off)? };

@@ -12,6 +12,7 @@ use super::{HttpState, parameters};
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::proto::{SqlTicket, read_json};
+use crate::query::{Begun, SessionOptions, Statement, WriteCaller, affected_batch};
 
 /// The longest statement taken, with each of its characters escaped.
 const MAX_BODY_BYTES: usize = 2 << 20;
@@ -48,5 +49,10 @@ async fn plan(
         return Err(Error::invalid(r#"the body must be a JSON object such as {"sql": "SELECT 1"}"#).into());
     }
     let SqlTicket { sql } = read_json(&body, "the body")?;
-    Ok(Planned::Sql(state.engine.plan(&caller.tenant, &sql).await?))
+    let statement = Statement::new(sql, SessionOptions::default());
+    let writer = WriteCaller { tenant: caller.tenant.clone(), user: caller.user.clone() };
+    Ok(match state.engine.begin(&writer, &statement).await? {
+        Begun::Query(query) => Planned::Sql(query),
+        Begun::Affected(rows) => Planned::Rows(affected_batch(rows)?),
+    })
 }

@@ -21,6 +21,12 @@ pub(super) fn output_schema(plan: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
+/// The schema with every column nullable: where values are only known later, so is whether one of them is null.
+pub(super) fn all_nullable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 /// Casts a batch of the plan to the schema it is sent in.
 ///
 /// # Errors

@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::PollSemaphore;
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+use crate::flight::ConnectionSession;
 
 /// Connections as they come. While the limit is reached none is accepted: new ones wait in the system's queue.
 pub(super) struct Connections {
@@ -39,7 +41,8 @@ impl Connections {
                     // Answers are small and must not wait for more; failing to say so only costs time.
                     let _ = stream.set_nodelay(true);
                     let permit = self.next.take();
-                    return Poll::Ready(Some((Connection { stream, _permit: permit }, address)));
+                    let session = ConnectionSession::default();
+                    return Poll::Ready(Some((Connection { stream, session, _permit: permit }, address)));
                 }
                 // A connection that was gone before it was accepted, or no free file handle: the next may do better.
                 Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
@@ -78,14 +81,16 @@ impl Listener for Connections {
 /// A connection that counts against the limit until it is closed.
 pub(super) struct Connection {
     stream: TcpStream,
+    /// Reaches the calls of the connection as an extension of their requests.
+    session: ConnectionSession,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = ConnectionSession;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+        self.session.clone()
     }
 }
 

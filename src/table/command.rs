@@ -29,6 +29,7 @@ pub fn read_request(command: &LoadDataframe, user: &str) -> Result<(DatasetName,
         idempotency_key: command.idempotency_key.clone(),
         total_rows: command.total_rows,
         user: user.into(),
+        statement: None,
     };
     Ok((DatasetName::parse(&command.dataframe_name)?, request))
 }

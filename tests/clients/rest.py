@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from dataclasses import dataclass
 
 import pandas as pd
@@ -90,9 +91,12 @@ class FirstClient:
 
     def load_dataframe(self, df, dataframe_name, columns_keys=None, external_key="NOW", keep_last=False) -> dict:
         """Store a frame, and return its metadata."""
+        with warnings.catch_warnings():
+            # Times go as milliseconds, which pandas means to give up.
+            warnings.simplefilter("ignore")
+            text = df.to_json(orient="records", date_format="epoch", date_unit="ms")
         body = {
-            # Times go as milliseconds, since nothing else is asked of pandas.
-            "dataframe": df.to_json(orient="records", date_format="epoch", date_unit="ms"),
+            "dataframe": text,
             "dataframe_name": dataframe_name,
             "columns_keys": columns_keys,
             "external_key": external_key,

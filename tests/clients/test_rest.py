@@ -129,7 +129,7 @@ def test_its_errors_hold_the_message(first, name):
 
 def test_times_that_pandas_writes_as_milliseconds(first, client, name):
     """The first SDK sends timestamps as integers; where one is a key, it is a time again."""
-    times = pd.to_datetime(["2024-01-01T10:00", "2024-01-02T11:30:00.5", None, "1950-06-01"])
+    times = pd.to_datetime(["2024-01-01T10:00", "2024-01-02T11:30:00.5", None, "1950-06-01"], format="ISO8601")
     frame = pd.DataFrame({"t": times, "other": times, "v": [1, 2, 3, 4]})
     metadata = first.load_dataframe(frame, name, columns_keys={"t": "Date"})
     folders = {chunk["path"].rsplit("/", 1)[0] for chunk in metadata["chunks"]}
@@ -459,11 +459,20 @@ def test_sql_without_rows_is_a_whole_answer(rest):
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b'["SELECT 1"]', b"SELECT 1", b'{"sql": 1}', b'{"sql": "SELECT 1", "x": 1}', b'{"sql": "SELEC 1"}',
-     b'{"sql": "SELECT x"}', b'{"sql": "SET a = 1"}', b'{"sql": "SELECT 1; SELECT 2"}', b'{"query": "SELECT 1"}'],
+     b'{"sql": "SELECT x"}', b'{"sql": "COPY a TO 1"}', b'{"sql": "SELECT 1; SELECT 2"}', b'{"query": "SELECT 1"}'],
 )
 def test_bad_statements_are_refused(rest, body):
     answer = rest("POST", "/sql", body)
     assert answer.status == 400 and answer.error.startswith("[INVALID_ARGUMENT] "), answer
+
+
+def test_sql_that_writes_tells_how_many_rows(rest, name):
+    table = table_name(name)
+    assert rest("POST", "/sql", {"sql": f"CREATE TABLE {table} AS SELECT 1 AS a UNION ALL SELECT 2"}).json == [{"count": 2}]
+    assert rest("POST", "/sql", {"sql": f"DELETE FROM {table} WHERE a = 1"}).json == [{"count": 1}]
+    assert records(rest, name) == [{"a": 2}]
+    again = rest("POST", "/sql", {"sql": f"CREATE TABLE {table} (a INT)"})
+    assert again.status == 409 and again.error.startswith("[ALREADY_EXISTS] "), again
 
 
 def test_an_unknown_table_is_not_found(rest):
@@ -547,7 +556,7 @@ def test_a_query_over_the_memory_is_told_to_slow_down(start_server):
 
 def test_a_query_over_the_time_is_unavailable(start_server):
     server = start_server(query_timeout="1s")
-    query = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b WHERE a.value < b.value"
+    query = "SELECT max(sha512(CAST(value AS VARCHAR))) FROM generate_series(1, 100000000000)"
     answer = call(server.http, "POST", "/sql", {"sql": query})
     assert answer.status == 503 and answer.error.startswith("[DEADLINE_EXCEEDED] "), answer
 
@@ -587,20 +596,20 @@ def test_a_large_read_stays_within_bounds(start_server):
         size, last = size + len(piece), piece
     connection.close()
     assert answer.status == 200 and last.endswith(b"}]\n")
-    assert size > 500 * MIB
+    assert size > 400 * MIB
     assert server.peak_bytes() - before < 300 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
 
 
 def test_an_upload_does_not_stay_in_memory(start_server):
     server = start_server(http_body_limit="300MiB", memory_limit=64 * MIB)
     text = "x" * 4_000
-    body = json.dumps(upload_body([{"n": n, "s": text} for n in range(50_000)], "a")).encode()
-    assert len(body) > 190 * MIB
+    body = json.dumps(upload_body([{"n": n, "s": text} for n in range(40_000)], "a")).encode()
+    assert len(body) > 150 * MIB
     before = server.peak_bytes()
     answer = call(server.http, "POST", "/dataframes/upload", body)
-    assert answer.json["total_rows"] == 50_000
+    assert answer.json["total_rows"] == 40_000
     # The parts of a load that wait for their chunk take a share of the memory limit.
-    assert server.peak_bytes() - before < 180 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
+    assert server.peak_bytes() - before < 120 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
 
 
 # The document
