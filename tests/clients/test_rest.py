@@ -9,6 +9,7 @@ import gzip
 import http.client
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from frames import CALL_SECONDS, LOADS, ROWS, assert_absent, counted, get, list_names, load, location, table_name
+from frames import (
+    CALL_SECONDS,
+    LOADS,
+    ROWS,
+    assert_absent,
+    counted,
+    get,
+    list_names,
+    load,
+    location,
+    metrics,
+    table_name,
+)
 from frames_matrix import MOST
 from pandas.testing import assert_frame_equal
 from rest import Answer, FirstClient, call, upload_body
@@ -135,7 +148,8 @@ def test_times_that_pandas_writes_as_milliseconds(first, client, name):
     folders = {chunk["path"].rsplit("/", 1)[0] for chunk in metadata["chunks"]}
     assert folders == {"t/2024-01-01", "t/2024-01-02", "t/1950-06-01", "t/__null__"}
     got = first.get_dataframe(name)
-    assert got["t"].tolist() == ["2024-01-01T10:00:00", "2024-01-02T11:30:00.500", None, "1950-06-01T00:00:00"]
+    assert got["t"].isna().tolist() == [False, False, True, False]
+    assert got["t"].dropna().tolist() == ["2024-01-01T10:00:00", "2024-01-02T11:30:00.500", "1950-06-01T00:00:00"]
     assert got["other"][0] == 1704103200000, "elsewhere nothing tells that it is a time"
     # The keys of the dataset count where a load gives none.
     first.load_dataframe(frame.head(1), name)
@@ -223,7 +237,7 @@ def test_the_body_may_come_in_any_form_of_json(server, rest, name):
     for number, body in enumerate(
         [
             json.dumps({"dataframe_name": f"{name}/0", "dataframe": text}, ensure_ascii=False),
-            json.dumps({"keep_last": None, "dataframe": text, "columns_keys": None, "dataframe_name": f"{name}/1"}, indent=3),
+            json.dumps({"keep_last": None, "dataframe": text, "dataframe_name": f"{name}/1", "external_key": None}, indent=3),
             '{"data\\u0066rame": "[{\\"\\u00e9\\": \\"\\ud83e\\udd80\\\\n\\"}]", "dataframe_name": "%s/2"}' % name,
         ]
     ):
@@ -328,8 +342,18 @@ def test_options_of_a_read_are_those_of_flight(upload, rest, name):
 
 @pytest.mark.parametrize(
     "query",
-    ["use_last=maybe", "use_last", "version=x", "version=99999999999999999999", "external_keys=k", "as_of=soon", "columns=zz",
-     "filter=a%20%3E", "version=1&version=2", "external_key="],
+    [
+        "use_last=maybe",
+        "use_last",
+        "version=x",
+        "version=99999999999999999999",
+        "version=1&version=2",
+        "external_keys=k",
+        "external_key=",
+        "as_of=soon",
+        "columns=zz",
+        "filter=a%20%3E",
+    ],
 )
 def test_bad_options_are_refused(upload, rest, name, query):
     upload([{"a": 1}], name)
@@ -383,7 +407,7 @@ def test_types_that_json_lacks_come_as_documented(rest, client, name):
             "time": pa.array([datetime.time(1, 2, 3, 500_000), None, None]),
             "ns": pa.array([1_704_067_200_123_456_789, None, None], pa.timestamp("ns")),
             "zoned": pa.array([datetime.datetime(2024, 1, 1, tzinfo=zone), None, None], pa.timestamp("s", "+02:00")),
-            "paris": pa.array([datetime.datetime(2024, 7, 1, tzinfo=zone), None, None], pa.timestamp("s", "Europe/Paris")),
+            "paris": pa.array([1_719_784_800, None, None], pa.timestamp("s", "Europe/Paris")),
             "duration": pa.array([datetime.timedelta(seconds=1, milliseconds=500), None, None], pa.duration("ms")),
             "decimal": pa.array([decimal.Decimal("12345678901234567890.12"), None, None], pa.decimal128(38, 2)),
             "binary": pa.array([b"\x00\xff\xfe", None, b""]),
@@ -458,8 +482,19 @@ def test_sql_without_rows_is_a_whole_answer(rest):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b'["SELECT 1"]', b"SELECT 1", b'{"sql": 1}', b'{"sql": "SELECT 1", "x": 1}', b'{"sql": "SELEC 1"}',
-     b'{"sql": "SELECT x"}', b'{"sql": "COPY a TO 1"}', b'{"sql": "SELECT 1; SELECT 2"}', b'{"query": "SELECT 1"}'],
+    [
+        b"",
+        b"[]",
+        b'["SELECT 1"]',
+        b"SELECT 1",
+        b'{"sql": 1}',
+        b'{"sql": "SELECT 1", "x": 1}',
+        b'{"query": "SELECT 1"}',
+        b'{"sql": "SELEC 1"}',
+        b'{"sql": "SELECT x"}',
+        b'{"sql": "COPY a TO 1"}',
+        b'{"sql": "SELECT 1; SELECT 2"}',
+    ],
 )
 def test_bad_statements_are_refused(rest, body):
     answer = rest("POST", "/sql", body)
@@ -468,7 +503,8 @@ def test_bad_statements_are_refused(rest, body):
 
 def test_sql_that_writes_tells_how_many_rows(rest, name):
     table = table_name(name)
-    assert rest("POST", "/sql", {"sql": f"CREATE TABLE {table} AS SELECT 1 AS a UNION ALL SELECT 2"}).json == [{"count": 2}]
+    created = rest("POST", "/sql", {"sql": f"CREATE TABLE {table} AS SELECT 1 AS a UNION ALL SELECT 2"})
+    assert created.json == [{"count": 2}]
     assert rest("POST", "/sql", {"sql": f"DELETE FROM {table} WHERE a = 1"}).json == [{"count": 1}]
     assert records(rest, name) == [{"a": 2}]
     again = rest("POST", "/sql", {"sql": f"CREATE TABLE {table} (a INT)"})
@@ -580,36 +616,107 @@ def test_damaged_data_is_an_internal_error(start_server):
     assert str(server.storage) not in answer.error
 
 
+class OpenRead:
+    """A GET whose answer is taken piece by piece.
+
+    Parameters
+    ----------
+    server : Server
+    path : str
+    """
+
+    def __init__(self, server, path: str):
+        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.http).netloc, timeout=120)
+        self.connection.request("GET", path)
+        self.answer = self.connection.getresponse()
+        assert self.answer.status == 200
+
+    def take(self) -> bytes:
+        """Return the next mebibyte; nothing at the end."""
+        return self.answer.read(MIB)
+
+    def rest(self) -> tuple[int, bytes]:
+        """Take all that is left, and return how much it was and its end."""
+        size, last = 0, b""
+        while piece := self.take():
+            size, last = size + len(piece), piece
+        self.connection.close()
+        return size, last
+
+
+def load_floats(server, rows: int, versions: int) -> None:
+    """Load versions of random floats, about 190 bytes a row as JSON, as ``a``."""
+    random = np.random.default_rng(3)
+    with server.connect() as client:
+        for _ in range(versions):
+            load(client, pa.table({f"v{i}": random.random(rows) for i in range(10)}), "a")
+
+
+def until(condition) -> None:
+    """Ask the server again and again until a condition holds."""
+    for _ in range(100_000):
+        if condition():
+            return
+    pytest.fail("it did not come to be")
+
+
+def calls_running(server) -> float:
+    """Return how many calls the server is at work on."""
+    return metrics(server)["pandas_db_calls_running"]
+
+
 def test_a_large_read_stays_within_bounds(start_server):
     """A read that is larger than the memory it may take, by a client that takes it piece by piece."""
     server = start_server(memory_limit=128 * MIB)
-    random = np.random.default_rng(3)
-    with server.connect() as client:
-        for _ in range(6):
-            load(client, pa.table({f"v{i}": random.random(300_000) for i in range(10)}), "a")
+    load_floats(server, 300_000, 6)
     before = server.peak_bytes()
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.http).netloc, timeout=120)
-    connection.request("GET", "/dataframes/a")
-    answer = connection.getresponse()
-    size, last = 0, b""
-    while piece := answer.read(MIB):
-        size, last = size + len(piece), piece
-    connection.close()
-    assert answer.status == 200 and last.endswith(b"}]\n")
-    assert size > 400 * MIB
+    size, last = OpenRead(server, "/dataframes/a").rest()
+    assert size > 400 * MIB and last.endswith(b"}]\n")
     assert server.peak_bytes() - before < 300 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
 
 
-def test_an_upload_does_not_stay_in_memory(start_server):
-    server = start_server(http_body_limit="300MiB", memory_limit=64 * MIB)
-    text = "x" * 4_000
-    body = json.dumps(upload_body([{"n": n, "s": text} for n in range(40_000)], "a")).encode()
-    assert len(body) > 150 * MIB
+def test_a_client_that_leaves_ends_its_read(start_server):
+    server = start_server()
+    load_floats(server, 200_000, 1)
+    read = OpenRead(server, "/dataframes/a")
+    assert read.take().startswith(b'[{"v0":')
+    assert calls_running(server) == 1
+    read.connection.close()
+    until(lambda: calls_running(server) == 0)
+    assert 'call="http_get",outcome="CANCELLED"' in server.fetch("/metrics")[1]
+
+
+def test_a_client_that_takes_nothing_is_cut_off_when_the_time_is_up(start_server):
+    server = start_server(query_timeout="2s")
+    load_floats(server, 200_000, 1)
+    read = OpenRead(server, "/dataframes/a")
+    until(lambda: calls_running(server) == 0)
+    assert 'call="http_get",outcome="DEADLINE_EXCEEDED"' in server.fetch("/metrics")[1]
+    with pytest.raises(http.client.IncompleteRead):
+        read.rest()
+
+
+def test_sigterm_lets_a_running_read_finish_and_refuses_new_calls(start_server):
+    server = start_server()
+    load_floats(server, 200_000, 1)
+    read = OpenRead(server, "/dataframes/a")
+    server.signal(signal.SIGTERM)
+    until(lambda: call(server.http, "GET", "/dataframes").status == 503)
+    assert call(server.http, "POST", "/sql", {"sql": "SELECT 1"}).error.startswith("[UNAVAILABLE] ")
+    size, last = read.rest()
+    assert size > 30 * MIB and last.endswith(b"}]\n")
+    assert server.wait() == (0, "")
+
+
+def test_a_body_waits_on_disk_and_not_in_memory(start_server):
+    """The frame is received and looked at to its end; what a load holds of its rows is the same as over Flight."""
+    server = start_server(http_body_limit="300MiB")
+    rows = [{"n": n, "s": "x" * 4_000} for n in range(16_000)]
     before = server.peak_bytes()
-    answer = call(server.http, "POST", "/dataframes/upload", body)
-    assert answer.json["total_rows"] == 40_000
-    # The parts of a load that wait for their chunk take a share of the memory limit.
-    assert server.peak_bytes() - before < 120 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
+    answer = call(server.http, "POST", "/dataframes/upload", upload_body([*rows, {"n": "no number"}], "a"))
+    assert answer.status == 400 and "'n' mixes kinds" in answer.error and "record 16000" in answer.error
+    assert server.peak_bytes() - before < 30 * MIB, f"{(server.peak_bytes() - before) // MIB} MiB more"
+    assert call(server.http, "POST", "/dataframes/upload", upload_body(rows, "a")).json["total_rows"] == 16_000
 
 
 # The document
