@@ -167,7 +167,7 @@ def test_a_large_frame_is_the_same_over_rest_and_flight(first, client, name):
             "day": (np.datetime64("2024-01-01") + random.integers(0, 60, rows)).astype(str),
             "id": random.integers(-(1 << 53), 1 << 53, rows),
             "x": random.normal(0, 1e6, rows).round(4),
-            "text": random.choice(["", "ä", "a longer text with \"quotes\" and, commas\n", "🦀"], rows),
+            "text": random.choice(["", "ä", 'a longer text with "quotes" and, commas\n', "🦀"], rows),
             "flag": random.random(rows) < 0.5,
         }
     )
@@ -192,14 +192,13 @@ def test_a_large_frame_is_the_same_over_rest_and_flight(first, client, name):
         ([1, 2.5, None], pa.float64()),
         ([1e300, -0.0], pa.float64()),
         ([True, False, None], pa.bool_()),
-        (["a", "", None, "ü\u0000\n\"\\🦀"], pa.string()),
+        (["a", "", None, 'ü\u0000\n"\\🦀'], pa.string()),
         ([None, None], pa.null()),
         ([MOST, -MOST - 1], pa.int64()),
         ([MOST + 1, 0, 2 * MOST + 1], pa.uint64()),
         ([[1, 2], [], None], pa.list_(pa.int64())),
         ([[["a"], None], [[]]], pa.list_(pa.list_(pa.string()))),
         ([{"b": 1, "a": {"x": None}}, None], pa.struct([("b", pa.int64()), ("a", pa.struct([("x", pa.null())]))])),
-        ([{"b": [{"c": 1.5}]}, {"d": True}], None),
         (["2024-01-01", "2024-01-01T00:00:00Z"], pa.string()),
     ],
 )
@@ -207,21 +206,16 @@ def test_values_of_every_kind_go_in_and_come_out(upload, rest, client, name, val
     sent = [{"c": value, "row": row} for row, value in enumerate(values)]
     answer = upload(sent, name)
     assert answer.status == 200, answer
-    if kind:
-        assert get(client, name).schema.field("c").type == kind
-    expected = sent
-    if values[0] == {"b": [{"c": 1.5}]}:
-        expected = [{"c": {"b": [{"c": 1.5}], "d": None}, "row": 0}, {"c": {"b": None, "d": True}, "row": 1}]
-    if values[0] and isinstance(values[0], dict) and "a" in values[0]:
-        expected = sent
-    assert records(rest, name) == expected
+    assert get(client, name).schema.field("c").type == kind
+    assert records(rest, name) == sent
 
 
 def test_columns_come_in_the_order_first_seen(upload, rest, name):
-    sent = [{"z": 1, "a": 2}, {"m": 3, "a": 4, "z": 5}, {}]
+    sent = [{"z": 1, "a": {"y": [{"c": 1.5}]}}, {"m": 3, "a": {"x": True}, "z": 5}, {}]
     assert upload(sent, name).status == 200
     got = records(rest, name)
     assert [list(row) for row in got] == [["z", "a", "m"]] * 3
+    assert [row["a"] for row in got] == [{"y": [{"c": 1.5}], "x": None}, {"y": None, "x": True}, None]
     assert got[2] == {"z": None, "a": None, "m": None}
 
 
@@ -237,7 +231,9 @@ def test_the_body_may_come_in_any_form_of_json(server, rest, name):
     for number, body in enumerate(
         [
             json.dumps({"dataframe_name": f"{name}/0", "dataframe": text}, ensure_ascii=False),
-            json.dumps({"keep_last": None, "dataframe": text, "dataframe_name": f"{name}/1", "external_key": None}, indent=3),
+            json.dumps(
+                {"keep_last": None, "dataframe": text, "dataframe_name": f"{name}/1", "external_key": None}, indent=3
+            ),
             '{"data\\u0066rame": "[{\\"\\u00e9\\": \\"\\ud83e\\udd80\\\\n\\"}]", "dataframe_name": "%s/2"}' % name,
         ]
     ):
@@ -247,7 +243,7 @@ def test_the_body_may_come_in_any_form_of_json(server, rest, name):
 
 
 def test_a_body_may_arrive_in_small_pieces(server, rest, name):
-    body = json.dumps(upload_body([{"n": n, "s": "ü\\\"" * 3} for n in range(300)], name), ensure_ascii=False).encode()
+    body = json.dumps(upload_body([{"n": n, "s": 'ü\\"' * 3} for n in range(300)], name), ensure_ascii=False).encode()
     connection = http.client.HTTPConnection(urllib.parse.urlsplit(server.http).netloc, timeout=60)
     connection.request("POST", "/dataframes/upload", iter([body[at : at + 7] for at in range(0, len(body), 7)]))
     answer = connection.getresponse()
