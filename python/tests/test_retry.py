@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+
 from pandas_db_sdk import (
     AbortedError,
     DataFrameClient,
@@ -25,6 +26,7 @@ from proxy import Proxy
 
 RANDOM = np.random.default_rng(5)
 FRAME = pd.DataFrame({"id": np.arange(200_000), "v": RANDOM.random(200_000), "w": RANDOM.random(200_000)})
+
 
 @pytest.mark.parametrize("after", [0, 100, 3_000, 1_000_000, 4_500_000])
 @pytest.mark.parametrize("cuts", [1, 3])
