@@ -195,7 +195,7 @@ def test_which_failures_are_worth_a_retry(error, again, never_done):
 def test_messages_stay_below_four_mebibytes(server, client, name):
     """The rows of a batch do, whatever they are like; a single row and a dictionary may be larger."""
     wide = pd.DataFrame({"text": ["x" * 300_000] * 40 + ["y"] * 100_000, "n": range(100_040)})
-    category = pd.DataFrame({"c": pd.Categorical([f"category {row % 50_000}" for row in range(600_000)])})
+    category = pd.DataFrame({"c": pd.Categorical([f"category {row % 50_000}" for row in range(300_000)])})
     for frame in (wide, category):
         client.load_dataframe(frame, f"{name}/{frame.columns[0]}")
         assert_frame_equal(client.get_dataframe(f"{name}/{frame.columns[0]}"), frame)
