@@ -10,12 +10,12 @@
 //! | layer | module | what is there |
 //! |---|---|---|
 //! | 7 | [`server`] | builds the components, listens, drains |
-//! | 6 | [`http`], [`telemetry`] | health and metrics; logs |
+//! | 6 | [`http`], [`telemetry`] | REST, health and metrics; logs |
 //! | 5 | [`flight`], [`cli`] | the wire of the server; the command-line client |
 //! | 4 | [`query`] | SQL on datasets, reads with limits |
 //! | 3 | [`table`] | a dataset: loading, committing, reading |
-//! | 2 | [`storage`], [`versions`], [`auth`] | bytes; the index of datasets; who calls |
-//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`] | settings, names, messages, counters, encoding |
+//! | 2 | [`storage`], [`versions`], [`auth`], [`call`] | bytes; the index of datasets; who calls; the life of a call |
+//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`] | settings, names, messages, counters, encoding |
 //! | 0 | [`error`], [`clock`] | failures and what a caller can do; time and randomness |
 //!
 //! # A load
@@ -38,11 +38,13 @@
 //! *principal*, *tenant*: one word for one thing, from the wire to the stored bytes.
 
 pub mod auth;
+pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod flight;
+pub mod formats;
 pub mod http;
 pub mod metrics;
 pub mod names;

@@ -78,6 +78,14 @@ impl Metrics {
         CallTimer { metrics: self.clone(), call, started: Instant::now(), outcome: "CANCELLED" }
     }
 
+    /// Counts a committed load: its rows, their Arrow bytes, and its chunks.
+    pub fn count_load(&self, rows: i64, bytes: i64, chunks: i64) {
+        self.loads.inc();
+        self.rows_loaded.inc_by(rows.unsigned_abs());
+        self.bytes_loaded.inc_by(bytes.unsigned_abs());
+        self.chunks_written.inc_by(chunks.unsigned_abs());
+    }
+
     /// The Prometheus text of everything counted, with the process's resident memory as of now.
     pub fn render(&self) -> String {
         let mut registry = Registry::with_prefix("pandas_db");

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_flight::flight_service_server::FlightServiceServer;
+use futures::future::OptionFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tonic::transport::Server;
 use tracing::{info, warn};
 
 use self::connections::Connections;
+use crate::call::Drain;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::flight::{Drain, LoadSettings, Service, TicketKey};
-use crate::http::{HttpState, router};
+use crate::flight::{LoadSettings, Service, Statements, TicketKey};
+use crate::http::{HttpLimits, HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
 use crate::storage::Storage;
@@ -54,15 +56,12 @@ pub async fn serve(config: Config) -> Result<()> {
     let drain = service.drain.clone();
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
-    let stop = Arc::new(Notify::new());
+    let (stop, stop_http) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let flight = tokio::spawn(serve_flight(service, listener, config.clone(), Arc::clone(&stop)));
-    if let Some(listener) = http_listener {
-        tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router(http_state)).await {
-                warn!(%error, "HTTP ended");
-            }
-        });
-    }
+    let http = http_listener.map(|listener| {
+        let connections = Connections::new(listener, config.max_connections);
+        tokio::spawn(serve_http(http_state, connections, Arc::clone(&stop_http)))
+    });
     let background = tokio::spawn(maintenance.run());
     // Before the ready line, since whoever reads it may stop the server at once.
     let stopped = stop_signals()?;
@@ -77,8 +76,10 @@ pub async fn serve(config: Config) -> Result<()> {
     }
     // Calls have ended; this closes the connections, whose last bytes get a moment to leave.
     stop.notify_one();
+    stop_http.notify_one();
     const LAST_BYTES: Duration = Duration::from_secs(1);
-    let _ = tokio::time::timeout(LAST_BYTES, flight).await;
+    let last = async { tokio::join!(flight, OptionFuture::from(http)) };
+    let _ = tokio::time::timeout(LAST_BYTES, last).await;
     Ok(())
 }
 
@@ -110,14 +111,14 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         order_bytes: share(config.memory_bytes, ORDER_SHARE, MAX_ORDER_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
-    let settings = EngineSettings { session, read, timeout: config.query_timeout };
-    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let split = SplitSettings {
         chunk_rows: config.chunk_rows,
         max_partitions: config.max_partitions,
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
+    let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let maintenance = MaintenanceSettings {
         split: split.clone(),
         vacuum_after: config.vacuum_after,
@@ -125,14 +126,20 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
     };
     let service = Service {
         datasets: Arc::clone(&datasets),
-        engine,
+        engine: Arc::clone(&engine),
         tickets: TicketKey::open(&config.handle_key)?,
         maintenance: maintenance.clone(),
-        loads: LoadSettings { split, max_message_bytes: config.max_message_bytes },
+        loads: LoadSettings { split: split.clone(), max_message_bytes: config.max_message_bytes },
         metrics: metrics.clone(),
         drain: drain.clone(),
+        statements: Statements::default(),
     };
-    let http = HttpState { datasets: Arc::clone(&datasets), metrics, drain };
+    let limits = HttpLimits {
+        body_bytes: config.http_body_bytes,
+        time: config.query_timeout,
+        spill_folder: config.spill_folder.clone(),
+    };
+    let http = HttpState { datasets: Arc::clone(&datasets), engine, split, limits, metrics, drain };
     Ok((service, http, Maintenance::new(datasets, maintenance)))
 }
 
@@ -157,6 +164,13 @@ async fn serve_flight(service: Service, listener: TcpListener, config: Config, s
         .await;
     if let Err(error) = served {
         warn!(%error, "Flight ended");
+    }
+}
+
+async fn serve_http(state: HttpState, connections: Connections, stop: Arc<Notify>) {
+    let served = axum::serve(connections, router(state)).with_graceful_shutdown(async move { stop.notified().await });
+    if let Err(error) = served.await {
+        warn!(%error, "HTTP ended");
     }
 }
 

@@ -22,7 +22,7 @@ use parquet::file::metadata::ParquetMetaData;
 use crate::error::{Error, Result};
 
 /// Rows decoded at once, at most.
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 /// Bytes decoded at once, about, for Parquet files with wide rows.
 const BATCH_BYTES: u64 = 16 * 1024 * 1024;
 /// How much of a file is looked at to tell its format.
@@ -34,6 +34,18 @@ const IPC_TAIL_BYTES: u64 = 10;
 
 /// Batches of a file, in its order.
 pub(super) type Batches = Box<dyn Iterator<Item = Result<RecordBatch>>>;
+
+/// Rows that can be read any number of times. Promise: each time the same.
+pub(super) trait Rows: Send + Sync {
+    /// The schema, with all metadata.
+    fn schema(&self) -> &SchemaRef;
+
+    /// How many rows [`Rows::batches`] gives.
+    fn count(&self) -> u64;
+
+    /// Reads the rows from the first. Blocks.
+    fn batches(&self) -> Result<Batches>;
+}
 
 /// What a file's content says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,19 +88,18 @@ impl Source {
         };
         Ok(Self { path: path.to_owned(), format, schema, rows })
     }
+}
 
-    /// The schema, with all metadata.
-    pub(super) fn schema(&self) -> &SchemaRef {
+impl Rows for Source {
+    fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// How many rows [`Source::batches`] gives.
-    pub(super) fn rows(&self) -> u64 {
+    fn count(&self) -> u64 {
         self.rows
     }
 
-    /// Reads the file from its start. Blocks.
-    pub(super) fn batches(&self) -> Result<Batches> {
+    fn batches(&self) -> Result<Batches> {
         let path = self.path.clone();
         let wrong = move |error: ArrowError| unreadable(&path, error);
         Ok(match self.format {
@@ -149,7 +160,8 @@ fn unreadable(path: &Path, error: impl Display) -> Error {
     Error::invalid(format!("cannot read {}: {error}", path.display()))
 }
 
-fn csv_format() -> csv::reader::Format {
+/// CSV as it is read: with a header.
+pub(super) fn csv_format() -> csv::reader::Format {
     csv::reader::Format::default().with_header(true)
 }
 
@@ -287,7 +299,7 @@ mod tests {
 
     fn reads_back(path: &Path, batch: &RecordBatch, times: usize) {
         let source = Source::open(path).unwrap();
-        assert_eq!(source.rows(), (batch.num_rows() * times) as u64);
+        assert_eq!(source.count(), (batch.num_rows() * times) as u64);
         assert_eq!(source.schema().metadata().get("pandas"), batch.schema().metadata().get("pandas"));
         assert_eq!(source.schema().fields(), batch.schema().fields());
         for _ in 0..2 {
@@ -364,7 +376,7 @@ mod tests {
         }
         writeln!(file, "1.5,,2024-02-01").unwrap();
         let source = Source::open(file.path()).unwrap();
-        assert_eq!(source.rows(), 20_001);
+        assert_eq!(source.count(), 20_001);
         assert_eq!(source.schema().field(0), &Field::new("n", DataType::Float64, true));
         assert_eq!(source.schema().field(2).data_type(), &DataType::Date32);
         let batches = source.batches().unwrap().collect::<Result<Vec<_>>>().unwrap();

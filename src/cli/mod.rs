@@ -1,4 +1,5 @@
-//! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact` and `vacuum`, all over Arrow Flight.
+//! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact`, `vacuum` and `import-legacy`, all
+//! over Arrow Flight.
 //!
 //! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
 //! all, `rm` deletes nothing unless somebody said yes, progress is drawn on a terminal only, and a reader that closes
@@ -8,9 +9,9 @@ mod action;
 mod columns;
 mod compact;
 mod connect;
-mod dictionaries;
 mod download;
 mod get;
+mod import_legacy;
 mod input;
 mod ls;
 mod output;
@@ -27,6 +28,7 @@ mod versions;
 pub use compact::CompactArgs;
 pub use connect::ServerOptions;
 pub use get::GetArgs;
+pub use import_legacy::ImportLegacyArgs;
 pub use ls::LsArgs;
 pub use put::PutArgs;
 pub use rm::RmArgs;
@@ -55,6 +57,8 @@ pub enum ClientCommand {
     Compact(CompactArgs),
     /// Delete the files of what was replaced or deleted long enough ago
     Vacuum(VacuumArgs),
+    /// Load what the first pandas-db stored: every version, in order
+    ImportLegacy(ImportLegacyArgs),
 }
 
 impl ClientCommand {
@@ -81,6 +85,7 @@ pub async fn run(command: ClientCommand) -> Result<()> {
         ClientCommand::Rm(args) => rm::run(args).await,
         ClientCommand::Compact(args) => compact::run(args).await,
         ClientCommand::Vacuum(args) => vacuum::run(args).await,
+        ClientCommand::ImportLegacy(args) => import_legacy::run(args).await,
     }
 }
 

@@ -1,42 +1,28 @@
 //! Rows as text or files: table, CSV, JSON, Parquet and Arrow IPC.
 //!
-//! Promises: rows are encoded as they arrive; a file appears only when all of them did; Parquet and IPC keep the
-//! schema with its metadata, and the `pandas` entry stands where pandas looks for it; a pipe closed by its reader
+//! Promises: rows are encoded as they arrive; a file appears only when all of them did; a pipe closed by its reader
 //! is a normal end.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::csv;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::json;
-use arrow::json::writer::JsonArray;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches_with_options;
-use arrow_ipc::CompressionType;
-use arrow_ipc::writer::{DictionaryHandling, FileWriter, IpcWriteOptions};
 use indicatif::HumanCount;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowWriter};
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::WriterProperties;
 use tokio::sync::mpsc;
 
-use super::dictionaries::Dictionaries;
 use super::target::{AtomicFile, Watched, write_error};
 use crate::error::{Error, Result};
+use crate::formats::{self, Destination, Encoding, RowWriter};
 
 /// How many rows a table shows.
 const TABLE_ROWS: usize = 40;
-/// What is gathered before a row group is written; it is held in memory.
-const ROW_GROUP_BYTES: usize = 64 * 1024 * 1024;
 /// What is gathered before a write to a file or pipe.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-type Destination = BufWriter<Box<dyn Write + Send>>;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,10 +129,11 @@ impl Output {
         &self,
         schema: SchemaRef,
         total: Option<u64>,
-        destination: Box<dyn Write + Send>,
+        destination: Destination,
         mut pieces: mpsc::Receiver<Piece>,
     ) -> Result<Option<u64>, ArrowError> {
-        let mut writer = self.writer(schema, total, BufWriter::with_capacity(BUFFER_BYTES, destination))?;
+        let destination = Box::new(BufWriter::with_capacity(BUFFER_BYTES, destination));
+        let mut writer = self.writer(schema, total, destination)?;
         let mut rows = 0;
         while writer.wants_more() {
             match pieces.blocking_recv() {
@@ -163,22 +150,14 @@ impl Output {
     }
 
     fn writer(&self, schema: SchemaRef, total: Option<u64>, to: Destination) -> Result<Box<dyn RowWriter>, ArrowError> {
-        Ok(match self.format {
-            Format::Table => Box::new(Table { schema, total, shown: Vec::new(), rows: 0, to }),
-            Format::Csv => Box::new(Csv::new(&schema, to)),
-            Format::Json => {
-                let builder = json::WriterBuilder::new().with_explicit_nulls(true);
-                Box::new(Json(builder.build::<_, JsonArray>(to)))
-            }
-            Format::Parquet => {
-                let options = parquet_options(&schema);
-                Box::new(Parquet(ArrowWriter::try_new(to, schema, Some(options))?))
-            }
-            Format::Ipc => Box::new(Ipc {
-                dictionaries: Dictionaries::of(&schema)?,
-                writer: FileWriter::try_new_with_options(to, &schema, ipc_options()?)?,
-            }),
-        })
+        let encoding = match self.format {
+            Format::Table => return Ok(Box::new(Table { schema, total, shown: Vec::new(), rows: 0, to })),
+            Format::Csv => Encoding::Csv,
+            Format::Json => Encoding::Json,
+            Format::Parquet => Encoding::Parquet,
+            Format::Ipc => Encoding::IpcFile,
+        };
+        formats::writer(encoding, schema, to)
     }
 }
 
@@ -199,19 +178,6 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
 
 fn encode_error(error: ArrowError) -> Error {
     Error::invalid(format!("the rows cannot be written in this format, choose another: {error}")).because(error)
-}
-
-/// One format's way of writing rows.
-trait RowWriter {
-    /// Whether more rows would change the output.
-    fn wants_more(&self) -> bool {
-        true
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError>;
-
-    /// Writes what stands after the rows, and all that was held back.
-    fn finish(self: Box<Self>) -> Result<(), ArrowError>;
 }
 
 /// The first rows in a frame of lines, and how many there are.
@@ -271,131 +237,11 @@ fn pretty_format_batches_with_schema(
     Ok(pretty_format_batches_with_options(&all, options)?.to_string())
 }
 
-/// CSV. It has no nested values: they are written as text.
-struct Csv {
-    flat: SchemaRef,
-    writer: csv::Writer<Destination>,
-    began: bool,
-}
-
-impl Csv {
-    fn new(schema: &Schema, to: Destination) -> Self {
-        let fields = schema.fields().iter().map(|field| {
-            let data_type = if is_nested(field.data_type()) { DataType::Utf8 } else { field.data_type().clone() };
-            Field::new(field.name(), data_type, true)
-        });
-        let flat = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        Self { flat, writer: csv::Writer::new(to), began: false }
-    }
-}
-
-impl RowWriter for Csv {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        // A line of no fields would read as one empty field.
-        if batch.num_columns() == 0 {
-            return Ok(());
-        }
-        self.began = true;
-        let columns = batch
-            .columns()
-            .iter()
-            .map(|column| if is_nested(column.data_type()) { as_text(column) } else { Ok(Arc::clone(column)) });
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let columns = columns.collect::<Result<_, _>>()?;
-        self.writer.write(&RecordBatch::try_new_with_options(Arc::clone(&self.flat), columns, &options)?)
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), ArrowError> {
-        if !self.began && !self.flat.fields().is_empty() {
-            // The header stands even when no row does.
-            let empty = RecordBatch::new_empty(Arc::clone(&self.flat));
-            self.writer.write(&empty)?;
-        }
-        self.writer.into_inner().flush().map_err(ArrowError::from)
-    }
-}
-
-/// What `csv::Writer` refuses.
-fn is_nested(data_type: &DataType) -> bool {
-    data_type.is_nested()
-}
-
-fn as_text(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let options = FormatOptions::default();
-    let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;
-    let values = (0..column.len()).map(|row| match column.is_null(row) {
-        true => Ok(None),
-        false => formatter.value(row).try_to_string().map(Some),
-    });
-    Ok(Arc::new(values.collect::<Result<StringArray, _>>()?))
-}
-
-/// One JSON array with an object per row; nulls are written out.
-struct Json(json::Writer<Destination, JsonArray>);
-
-impl RowWriter for Json {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        self.0.write(batch)
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), ArrowError> {
-        self.0.finish()?;
-        let mut to = self.0.into_inner();
-        to.write_all(b"\n")?;
-        to.flush().map_err(ArrowError::from)
-    }
-}
-
-struct Parquet(ArrowWriter<Destination>);
-
-impl RowWriter for Parquet {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        self.0.write(batch).map_err(ArrowError::from)
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), ArrowError> {
-        self.0.into_inner()?.flush().map_err(ArrowError::from)
-    }
-}
-
-fn parquet_options(schema: &Schema) -> WriterProperties {
-    // The writer embeds the Arrow schema; pandas and others look for their entry beside it.
-    let entries = schema.metadata().iter().filter(|(key, _)| key.as_str() != ARROW_SCHEMA_META_KEY);
-    let mut metadata: Vec<_> = entries.map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
-    metadata.sort_by(|left, right| left.key.cmp(&right.key));
-    WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .set_key_value_metadata(Some(metadata))
-        .build()
-}
-
-struct Ipc {
-    dictionaries: Dictionaries,
-    writer: FileWriter<Destination>,
-}
-
-impl RowWriter for Ipc {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        self.writer.write(&self.dictionaries.unify(batch)?)
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), ArrowError> {
-        self.writer.into_inner()?.flush().map_err(ArrowError::from)
-    }
-}
-
-fn ipc_options() -> Result<IpcWriteOptions, ArrowError> {
-    // An IPC file takes one dictionary per column, which may grow but not change.
-    let options = IpcWriteOptions::default().with_dictionary_handling(DictionaryHandling::Delta);
-    options.try_with_compression(Some(CompressionType::LZ4_FRAME))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, Int64Array, ListArray};
-    use arrow::datatypes::{Int8Type, Int64Type};
+    use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, ListArray};
+    use arrow::datatypes::{DataType, Field, Int8Type, Int64Type, Schema};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
     use std::fs::{self, File};
 

@@ -16,7 +16,7 @@ use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
 use super::connect::{self, ServerOptions};
-use super::input::Source;
+use super::input::{Rows, Source};
 use super::{blocking, output, progress};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -69,22 +69,27 @@ pub(super) async fn run(args: PutArgs) -> Result<()> {
     let reading = progress::spinner("reading the file");
     let source = blocking("reading the file", move || Source::open(&file)).await;
     reading.finish_and_clear();
-    let source = Arc::new(source?);
+    let source: Arc<dyn Rows> = Arc::new(source?);
     let command = LoadDataframe {
         dataframe_name: args.name.clone(),
         columns_keys,
         external_key: args.external_key,
         keep_last: args.keep_last,
         idempotency_key: Some(args.idempotency_key.unwrap_or_else(clock::new_ulid)),
-        total_rows: Some(whole(source.rows())?),
+        total_rows: Some(whole(source.count())?),
     };
-    let result = load(&args.server, &command, source).await?;
+    let result = load(&args.server, &command, source, "storing").await?;
     output::print(&format!("{}\n", summary(&args.name, &result)))
 }
 
-/// Sends an opened file until it is stored, or cannot be.
-pub(super) async fn load(server: &ServerOptions, command: &LoadDataframe, source: Arc<Source>) -> Result<LoadResult> {
-    let bar = progress::rows("storing", Some(source.rows()));
+/// Sends rows until they are stored, or cannot be; `what` stands beside the progress bar.
+pub(super) async fn load(
+    server: &ServerOptions,
+    command: &LoadDataframe,
+    source: Arc<dyn Rows>,
+    what: &str,
+) -> Result<LoadResult> {
+    let bar = progress::rows(what, Some(source.count()));
     let result = with_retries(server, command, &source, &bar).await;
     bar.finish_and_clear();
     result
@@ -100,14 +105,15 @@ fn columns_keys(dates: &[String], ids: &[String]) -> Result<HashMap<String, Stri
     Ok(pairs(dates, "Date").into_iter().chain(pairs(ids, "ID")).collect())
 }
 
-fn whole(rows: u64) -> Result<i64> {
+/// A number of rows as it is sent.
+pub(super) fn whole(rows: u64) -> Result<i64> {
     i64::try_from(rows).map_err(|_| Error::invalid("the file claims more rows than a dataset can hold"))
 }
 
 async fn with_retries(
     server: &ServerOptions,
     command: &LoadDataframe,
-    source: &Arc<Source>,
+    source: &Arc<dyn Rows>,
     bar: &ProgressBar,
 ) -> Result<LoadResult> {
     let mut tries = 1;
@@ -137,14 +143,14 @@ fn wait_after(tries: u32) -> Duration {
 async fn upload(
     server: &ServerOptions,
     command: &LoadDataframe,
-    source: &Arc<Source>,
+    source: &Arc<dyn Rows>,
     bar: &ProgressBar,
 ) -> Result<LoadResult> {
     let mut client = connect::connect(server).await?;
     let descriptor = FlightDescriptor::new_cmd(command.pack());
     let (sender, receiver) = mpsc::channel(QUEUED_MESSAGES);
     let source = Arc::clone(source);
-    let feeding = blocking("reading the file", move || feed(&source, descriptor, &sender));
+    let feeding = blocking("reading the file", move || feed(source.as_ref(), descriptor, &sender));
     let call = async {
         let answers = client.do_put(until_end(receiver)).await.map_err(connect::flight_error)?;
         confirmation(answers, bar).await
@@ -161,7 +167,7 @@ async fn upload(
 }
 
 /// Reads the file into messages; `None` marks the end. A closed channel means that the call is over.
-fn feed(source: &Source, descriptor: FlightDescriptor, sender: &mpsc::Sender<Option<FlightData>>) -> Result<()> {
+fn feed(source: &dyn Rows, descriptor: FlightDescriptor, sender: &mpsc::Sender<Option<FlightData>>) -> Result<()> {
     let wrong = |error| Error::invalid(format!("the file holds data that Arrow cannot send: {error}"));
     let mut encoder = Encoder::new();
     if sender.blocking_send(Some(encoder.schema(source.schema(), descriptor))).is_err() {

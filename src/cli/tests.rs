@@ -20,6 +20,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::input::Rows;
 use super::*;
 use crate::error::Kind;
 use crate::proto::{GetDataframe, LoadDataframe};
@@ -243,7 +244,7 @@ async fn a_file_that_fails_halfway_never_ends_its_stream() {
     let error = source.batches().unwrap().find_map(Result::err);
     assert!(error.is_some());
     let args = put_args(&path, server);
-    let error = put::load(&args.server, &LoadDataframe::default(), Arc::new(source)).await.unwrap_err();
+    let error = put::load(&args.server, &LoadDataframe::default(), Arc::new(source), "storing").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid, "{error}");
     assert!(state.loads.lock().unwrap().is_empty());
 }

@@ -32,6 +32,8 @@ pub struct Config {
     pub query_timeout: Duration,
     /// The largest message taken.
     pub max_message_bytes: usize,
+    /// The largest body of an HTTP request taken.
+    pub http_body_bytes: u64,
     /// Connections held at the same time.
     pub max_connections: usize,
     /// Where loads and queries larger than their memory are set aside.
@@ -150,6 +152,7 @@ impl Config {
             memory_bytes: size("memory-limit", &or(&args.memory_limit, "2GiB"))? as usize,
             query_timeout: duration("query-timeout", &or(&args.query_timeout, "5m"))?,
             max_message_bytes: size("max-message-size", &or(&args.max_message_size, "256MiB"))? as usize,
+            http_body_bytes: size("http-body-limit", &or(&args.http_body_limit, "64MiB"))?,
             max_connections: positive("max-connections", &or(&args.max_connections, "1000"))?,
             spill_folder: args.spill_dir.as_ref().map_or_else(|| storage.join("spill"), PathBuf::from),
             spill_bytes: size("spill-limit", &or(&args.spill_limit, "20GiB"))?,
@@ -281,9 +284,10 @@ mod tests {
     #[test]
     fn unusable_values_name_the_flag() {
         type Change = fn(&mut ServeArgs);
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 9] = [
             ("--listen", |a| a.listen = Some("nowhere".into())),
             ("--memory-limit", |a| a.memory_limit = Some("much".into())),
+            ("--http-body-limit", |a| a.http_body_limit = Some("0".into())),
             ("--query-timeout", |a| a.query_timeout = Some("soon".into())),
             ("--chunk-rows", |a| a.chunk_rows = Some("0".into())),
             ("--versions", |a| a.versions = Some("etcd".into())),

@@ -42,7 +42,7 @@ macro_rules! serve_args {
 serve_args! {
     /// Where Arrow Flight and Flight SQL listen; port 0 picks a free one [default: 127.0.0.1:50051]
     listen, "PANDAS_DB_LISTEN", "ADDRESS";
-    /// Where HTTP listens (health, metrics); off disables it [default: 127.0.0.1:8080]
+    /// Where HTTP listens (REST, health, metrics); off disables it [default: 127.0.0.1:8080]
     http, "PANDAS_DB_HTTP", "ADDRESS";
     /// The folder of the data [default: ./pandas-db-data]
     storage, "PANDAS_DB_STORAGE", "FOLDER";
@@ -82,7 +82,9 @@ serve_args! {
     query_timeout, "PANDAS_DB_QUERY_TIMEOUT", "DURATION";
     /// The largest message taken, and so the largest record batch of an upload [default: 256MiB]
     max_message_size, "PANDAS_DB_MAX_MESSAGE_SIZE", "SIZE";
-    /// Connections held at the same time; more wait [default: 1000]
+    /// The largest body of an HTTP request, and so the largest frame that REST takes [default: 64MiB]
+    http_body_limit, "PANDAS_DB_HTTP_BODY_LIMIT", "SIZE";
+    /// Connections held at the same time on each port; more wait [default: 1000]
     max_connections, "PANDAS_DB_MAX_CONNECTIONS", "NUMBER";
     /// Where loads and queries larger than their memory are set aside [default: spill in the storage]
     spill_dir, "PANDAS_DB_SPILL_DIR", "FOLDER";

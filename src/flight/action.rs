@@ -11,6 +11,7 @@ use prost::bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::sql::SQL_ACTIONS;
 use crate::auth::Principal;
 use crate::clock;
 use crate::error::{Error, Result, shorten};
@@ -42,7 +43,7 @@ const ACTIONS: [(&str, &str); 7] = [
 pub(super) fn action_types() -> Vec<ActionType> {
     let action =
         |(name, description): (&str, &str)| ActionType { r#type: name.into(), description: description.into() };
-    ACTIONS.into_iter().map(action).collect()
+    ACTIONS.into_iter().chain(SQL_ACTIONS).map(action).collect()
 }
 
 /// The form in which a caller wants its answers: that of the body.
@@ -207,8 +208,8 @@ fn version_info(version: &Version) -> VersionInfo {
         state: version.state().into(),
         created_at: clock::format_instant(record.created_at),
         created_by: record.created_by.clone(),
-        rows: record.rows,
-        bytes: record.bytes,
+        rows: version.rows,
+        bytes: version.bytes(),
         chunks: record.chunks,
         keep_last: record.keep_last,
         idempotency_key: record.idempotency_key.clone(),

@@ -1,18 +1,20 @@
 //! What a descriptor or a ticket asks for.
 
 use arrow_flight::flight_descriptor::DescriptorType;
-use arrow_flight::sql::{CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
+use arrow_flight::sql::{
+    CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
+    CommandStatementUpdate, TicketStatementQuery,
+};
 use arrow_flight::{FlightDescriptor, Ticket};
 use prost::Message;
 use prost::bytes::Bytes;
 
-use super::ticket::{Grant, TicketKey};
+use super::sql::MetadataCommand;
+use super::ticket::{Grant, QueryGrant, TicketKey};
 use crate::auth::Principal;
 use crate::error::{Error, Result, shorten};
-use crate::names::{DatasetName, ExternalKey};
+use crate::names::DatasetName;
 use crate::proto::{GetDataframe, LoadDataframe, Packed, SqlTicket, is_json, read_command, read_json};
-use crate::query::parse_instant;
-use crate::table::Selection;
 
 /// What stands before the name of a Flight SQL command in the type URL of an `Any`.
 const FLIGHT_SQL_PREFIX: &str = "type.googleapis.com/arrow.flight.protocol.sql.";
@@ -29,15 +31,38 @@ pub(super) enum ReadCommand {
         /// The table that the dataset was then.
         table: String,
     },
-    /// The result of a statement.
+    /// A statement, to be run.
     Sql(String),
+    /// A prepared statement, by its handle.
+    Prepared(Bytes),
+    /// A query that a ticket of ours was signed for.
+    Query(Box<QueryGrant>),
+    /// How many rows a statement changed, when it was run.
+    Affected(i64),
+    /// What the server and its tables are.
+    Metadata(MetadataCommand),
 }
 
-/// Reads the descriptor of `GetFlightInfo` or `GetSchema`.
+/// What a caller wants to put.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum PutCommand {
+    /// A version of a dataset.
+    Load(LoadDataframe),
+    /// Rows of a table, as drivers load them.
+    Ingest(CommandStatementIngest),
+    /// A statement that changes something.
+    Update(String),
+    /// A prepared one, by its handle, with values for its parameters.
+    PreparedUpdate(Bytes),
+    /// Values for the parameters of a prepared query, by its handle.
+    Bind(Bytes),
+}
+
+/// Reads the descriptor of `GetFlightInfo`, `PollFlightInfo` or `GetSchema`.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) for what is no command of ours or of Flight SQL,
-/// [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) for a Flight SQL command that this version lacks.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for what is no command of ours or of Flight SQL, or not one of these
+/// calls', [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) for a Flight SQL command that is not offered.
 pub(super) fn read_descriptor(descriptor: &FlightDescriptor) -> Result<ReadCommand> {
     match descriptor.r#type() {
         DescriptorType::Path => {
@@ -49,33 +74,55 @@ pub(super) fn read_descriptor(descriptor: &FlightDescriptor) -> Result<ReadComma
     }
 }
 
-/// Reads the ticket of `DoGet`: one of ours, a command, or a statement.
+/// Reads the ticket of `DoGet`: one of ours, a command, or a statement. A ticket of ours also tells its id.
 ///
 /// # Errors
 /// As [`read_descriptor`], and [`Kind::Invalid`](crate::error::Kind::Invalid) for a ticket that is not ours.
-pub(super) fn read_ticket(ticket: &Ticket, caller: &Principal, key: &TicketKey) -> Result<ReadCommand> {
+pub(super) fn read_ticket(
+    ticket: &Ticket,
+    caller: &Principal,
+    key: &TicketKey,
+) -> Result<(ReadCommand, Option<String>)> {
     let bytes = &ticket.ticket;
+    match signed_part(bytes)? {
+        Some(token) => read_signed(&token, caller, key).map(|(command, id)| (command, Some(id))),
+        None => read_bytes(bytes).map(|command| (command, None)),
+    }
+}
+
+/// The signed part of a ticket; `None` for one that is a command.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it is damaged.
+pub(super) fn signed_part(bytes: &Bytes) -> Result<Option<Bytes>> {
     if is_json(bytes) {
-        return read_bytes(bytes);
+        return Ok(None);
     }
     let any = prost_types::Any::decode(bytes.as_ref()).ok().filter(|any| any.type_url.contains('/'));
-    let signed = match &any {
+    match &any {
         Some(any) if any.type_url.ends_with(".TicketStatementQuery") => {
-            let ticket = TicketStatementQuery::decode(any.value.as_slice())
-                .map_err(|error| Error::invalid("the TicketStatementQuery is cut or damaged").because(error))?;
-            ticket.statement_handle
+            let ticket: TicketStatementQuery = decoded(any, "TicketStatementQuery")?;
+            Ok(Some(ticket.statement_handle))
         }
-        Some(_) => return read_bytes(bytes),
-        None => bytes.clone(),
-    };
-    let token = std::str::from_utf8(&signed).unwrap_or_default();
-    match key.verify(caller, token)? {
+        Some(_) => Ok(None),
+        None => Ok(Some(bytes.clone())),
+    }
+}
+
+fn read_signed(token: &[u8], caller: &Principal, key: &TicketKey) -> Result<(ReadCommand, String)> {
+    let signed = key.verify(caller, std::str::from_utf8(token).unwrap_or_default())?;
+    let command = match signed.grant {
         Grant::Frame { command, table } => {
             let command = read_json(command.as_bytes(), GetDataframe::NAME)?;
-            Ok(ReadCommand::Granted { command, table })
+            ReadCommand::Granted { command, table }
         }
-        Grant::Sql(sql) => Ok(ReadCommand::Sql(sql)),
-    }
+        Grant::Query(query) => ReadCommand::Query(Box::new(query)),
+        Grant::Affected(rows) => ReadCommand::Affected(rows),
+        Grant::Prepared(_) | Grant::Session(_) => {
+            return Err(Error::invalid("this is a handle and no ticket; call GetFlightInfo with it"));
+        }
+    };
+    Ok((command, signed.id))
 }
 
 fn read_bytes(bytes: &[u8]) -> Result<ReadCommand> {
@@ -88,61 +135,102 @@ fn read_bytes(bytes: &[u8]) -> Result<ReadCommand> {
     }
     let any = prost_types::Any::decode(bytes)
         .map_err(|error| Error::invalid("the command is neither JSON nor a google.protobuf.Any").because(error))?;
-    match any.type_url.strip_prefix(FLIGHT_SQL_PREFIX) {
-        Some("CommandStatementQuery") => CommandStatementQuery::decode(any.value.as_slice())
-            .map(|command| ReadCommand::Sql(command.query))
-            .map_err(|error| Error::invalid("the CommandStatementQuery is cut or damaged").because(error)),
-        Some(other) => Err(not_built(other)),
-        None => read_command(bytes).map(ReadCommand::Frame),
+    let Some(name) = any.type_url.strip_prefix(FLIGHT_SQL_PREFIX) else {
+        return read_command(bytes).map(ReadCommand::Frame);
+    };
+    match name {
+        "CommandStatementQuery" => {
+            let command: CommandStatementQuery = decoded(&any, name)?;
+            no_transaction(command.transaction_id.as_ref())?;
+            Ok(ReadCommand::Sql(command.query))
+        }
+        "CommandPreparedStatementQuery" => {
+            let command: CommandPreparedStatementQuery = decoded(&any, name)?;
+            Ok(ReadCommand::Prepared(command.prepared_statement_handle))
+        }
+        "CommandStatementUpdate" | "CommandPreparedStatementUpdate" | "CommandStatementIngest" => {
+            Err(Error::invalid(format!("{name} is a command of DoPut")))
+        }
+        _ => match MetadataCommand::read(name, &any.value)? {
+            Some(command) => Ok(ReadCommand::Metadata(command)),
+            None => Err(not_offered(name)),
+        },
     }
 }
 
-fn not_built(command: &str) -> Error {
-    Error::unimplemented(format!(
-        "the Flight SQL command {} is not available in this version; CommandStatementQuery is",
-        shorten(command)
-    ))
+fn decoded<T: Message + Default>(any: &prost_types::Any, name: &str) -> Result<T> {
+    T::decode(any.value.as_slice())
+        .map_err(|error| Error::invalid(format!("the {name} is cut or damaged")).because(error))
+}
+
+fn not_offered(command: &str) -> Error {
+    Error::unimplemented(format!("the Flight SQL command {} is not offered; send SQL as text", shorten(command)))
+}
+
+/// Refuses a command that is to be part of a transaction, since there are none over several statements.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it names one.
+pub(super) fn no_transaction(id: Option<&Bytes>) -> Result<()> {
+    match id {
+        Some(id) if !id.is_empty() => Err(Error::invalid(
+            "transaction_id: there are no transactions over several statements; leave it out, each statement is atomic",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the descriptor of `DoPut`.
 ///
 /// # Errors
 /// As [`read_descriptor`].
-pub(super) fn read_load(descriptor: &FlightDescriptor) -> Result<LoadDataframe> {
+pub(super) fn read_put(descriptor: &FlightDescriptor) -> Result<PutCommand> {
     match descriptor.r#type() {
         DescriptorType::Path => {
             let name = DatasetName::from_path(&descriptor.path)?;
-            Ok(LoadDataframe { dataframe_name: name.as_str().into(), ..Default::default() })
+            Ok(PutCommand::Load(LoadDataframe { dataframe_name: name.as_str().into(), ..Default::default() }))
         }
         DescriptorType::Cmd => {
             let any = prost_types::Any::decode(descriptor.cmd.as_ref()).ok().filter(|_| !is_json(&descriptor.cmd));
-            match any.as_ref().and_then(|any| any.type_url.strip_prefix(FLIGHT_SQL_PREFIX)) {
-                Some(other) => Err(not_built(other)),
-                None => read_command(&descriptor.cmd),
+            let name = any.as_ref().and_then(|any| any.type_url.strip_prefix(FLIGHT_SQL_PREFIX));
+            match any.as_ref().zip(name) {
+                Some((any, name)) => read_sql_put(any, name),
+                None => read_command(&descriptor.cmd).map(PutCommand::Load),
             }
         }
         DescriptorType::Unknown => Err(Error::invalid("the first message of an upload must have a descriptor")),
     }
 }
 
-/// The rows that a `GetDataframe` selects.
-///
-/// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that cannot be.
-pub(super) fn selection(command: &GetDataframe) -> Result<Selection> {
-    let external_key = command.external_key.as_deref().map(|key| ExternalKey::parse(Some(key))).transpose()?;
-    let as_of = command.as_of.as_deref().map(parse_instant).transpose()?;
-    let (use_last, version, columns) = (command.use_last, command.version, command.columns.clone());
-    Ok(Selection { external_key, use_last, version, as_of, columns })
-}
-
-/// The ticket of a statement, as Flight SQL clients expect it.
-pub(super) fn statement_ticket(signed: String) -> Bytes {
-    TicketStatementQuery { statement_handle: signed.into() }.as_any().encode_to_vec().into()
+fn read_sql_put(any: &prost_types::Any, name: &str) -> Result<PutCommand> {
+    Ok(match name {
+        "CommandStatementUpdate" => {
+            let command: CommandStatementUpdate = decoded(any, name)?;
+            no_transaction(command.transaction_id.as_ref())?;
+            PutCommand::Update(command.query)
+        }
+        "CommandPreparedStatementUpdate" => {
+            let command: CommandPreparedStatementUpdate = decoded(any, name)?;
+            PutCommand::PreparedUpdate(command.prepared_statement_handle)
+        }
+        "CommandPreparedStatementQuery" => {
+            let command: CommandPreparedStatementQuery = decoded(any, name)?;
+            PutCommand::Bind(command.prepared_statement_handle)
+        }
+        "CommandStatementIngest" => {
+            let command: CommandStatementIngest = decoded(any, name)?;
+            no_transaction(command.transaction_id.as_ref())?;
+            PutCommand::Ingest(command)
+        }
+        "CommandStatementQuery" => return Err(Error::invalid("CommandStatementQuery is a command of GetFlightInfo")),
+        _ => return Err(not_offered(name)),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow_flight::sql::ProstMessageExt;
+
     use super::*;
     use crate::error::Kind;
 
@@ -167,7 +255,8 @@ mod tests {
 
     #[test]
     fn unknown_commands_are_refused_by_what_they_are() {
-        let other = prost_types::Any { type_url: format!("{FLIGHT_SQL_PREFIX}CommandGetTables"), value: vec![] };
+        let name = format!("{FLIGHT_SQL_PREFIX}CommandStatementSubstraitPlan");
+        let other = prost_types::Any { type_url: name, value: vec![] };
         let error = read_descriptor(&FlightDescriptor::new_cmd(other.encode_to_vec())).unwrap_err();
         assert_eq!(error.kind(), Kind::Unimplemented);
         for bytes in [&b"hello"[..], b"", b"{\"dataframe\": 1}", b"\x0a\xff"] {

@@ -3,28 +3,24 @@
 //! The work runs in a task of its own, so that a client that closes its side without reading the answers still gets
 //! its version. Answers about progress are dropped when nobody takes them; the last one has a place kept for it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
-use arrow_flight::error::FlightError;
+use arrow_flight::decode::DecodedPayload;
+use arrow_flight::sql::DoPutUpdateResult;
 use arrow_flight::{FlightData, PutResult};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::Stream;
+use prost::Message;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::guard;
-use super::status::from_status;
+use super::incoming::Incoming;
 use crate::auth::Principal;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::names::{DatasetName, ExternalKey, check_key};
-use crate::proto::{Chunk, LoadDataframe, LoadResult};
-use crate::table::{Catalog, Load, LoadOutcome, LoadRequest, SplitSettings, parse_columns_keys};
+use crate::names::DatasetName;
+use crate::proto::{LoadDataframe, LoadResult};
+use crate::table::{Catalog, Creation, Load, LoadRequest, SplitSettings, committed, read_request};
 
-/// Chunks that the last answer lists.
-const MAX_LISTED_CHUNKS: usize = 1_000;
 /// Answers that wait for a client to take them.
 pub(super) const ANSWERS_AHEAD: usize = 16;
 /// Arrow bytes between two answers about progress.
@@ -46,6 +42,17 @@ pub(super) type Answers = mpsc::Sender<Result<PutResult, Status>>;
 pub(super) struct Upload {
     name: DatasetName,
     request: LoadRequest,
+    creation: Creation,
+    answers: AnswerForm,
+}
+
+/// How an upload is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// By a `LoadResult` now and then, and a last one.
+    LoadResult,
+    /// Once, by how many rows there were, as drivers expect it.
+    RowCount,
 }
 
 impl Upload {
@@ -53,22 +60,14 @@ impl Upload {
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the field that cannot be.
-    pub(super) fn new(command: &LoadDataframe, caller: &Principal) -> Result<Self> {
-        if let Some(key) = &command.idempotency_key {
-            check_key("idempotency_key", key)?;
-        }
-        if let Some(total) = command.total_rows.filter(|total| *total < 0) {
-            return Err(Error::invalid(format!("total_rows is {total}; it cannot be negative")));
-        }
-        let request = LoadRequest {
-            columns_keys: parse_columns_keys(&command.columns_keys)?,
-            external_key: ExternalKey::parse(command.external_key.as_deref())?,
-            keep_last: command.keep_last,
-            idempotency_key: command.idempotency_key.clone(),
-            total_rows: command.total_rows,
-            user: caller.user.clone(),
-        };
-        Ok(Self { name: DatasetName::parse(&command.dataframe_name)?, request })
+    pub(super) fn new(
+        command: &LoadDataframe,
+        creation: Creation,
+        answers: AnswerForm,
+        caller: &Principal,
+    ) -> Result<Self> {
+        let (name, request) = read_request(command, &caller.user)?;
+        Ok(Self { name, request, creation, answers })
     }
 
     /// Reads the messages, stores their rows and commits.
@@ -84,22 +83,25 @@ impl Upload {
         answers: &Answers,
         metrics: &Metrics,
     ) -> Result<()> {
-        let dataset = datasets.open_or_create(&caller.tenant, &self.name).await?;
-        let mut load = Load::begin(dataset, self.request, settings.split).await?;
-        let received = receive(&mut load, messages, settings.max_message_bytes, answers).await;
+        let Self { name, request, creation, answers: form } = self;
+        let mut load = datasets.begin_load(&caller.tenant, &name, creation, request, settings.split).await?;
+        let progress = (form == AnswerForm::LoadResult).then_some(answers);
+        let received = receive(&mut load, messages, settings.max_message_bytes, progress).await;
         if let Err(error) = received {
             load.abandon().await;
             return Err(error);
         }
         let outcome = load.finish().await?;
         if !outcome.duplicate {
-            metrics.loads.inc();
-            metrics.rows_loaded.inc_by(outcome.record.rows as u64);
-            metrics.bytes_loaded.inc_by(outcome.record.bytes as u64);
-            metrics.chunks_written.inc_by(outcome.record.chunks as u64);
+            let record = &outcome.record;
+            metrics.count_load(record.rows, record.bytes, record.chunks);
         }
         // A client that does not read answers is no reason to fail what is stored.
-        let _ = answers.try_send(Ok(answer(&committed(&self.name, &outcome))?));
+        let last = match form {
+            AnswerForm::LoadResult => answer(&committed(&name, &outcome))?,
+            AnswerForm::RowCount => row_count(outcome.record.rows),
+        };
+        let _ = answers.try_send(Ok(last));
         Ok(())
     }
 }
@@ -108,24 +110,12 @@ async fn receive(
     load: &mut Load,
     messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
     max_message_bytes: usize,
-    answers: &Answers,
+    progress: Option<&Answers>,
 ) -> Result<()> {
-    let checked = messages.filter_map(move |message| {
-        std::future::ready(match message {
-            Err(status) => Some(Err(FlightError::ExternalError(Box::new(from_status(status))))),
-            // A message may bring metadata alone.
-            Ok(message) if message.data_header.is_empty() && message.data_body.is_empty() => None,
-            Ok(message) => Some(match guard::check(&message, max_message_bytes) {
-                Ok(()) => Ok(message),
-                Err(error) => Err(FlightError::ExternalError(Box::new(error))),
-            }),
-        })
-    });
-    let mut decoder = FlightDataDecoder::new(checked);
+    let mut incoming = Incoming::new(messages, max_message_bytes);
     let (mut has_schema, mut reported) = (false, 0);
-    // The decoder panics on some malformed input; unwinding leaves nothing behind that is used again.
-    while let Some(decoded) = AssertUnwindSafe(decoder.next()).catch_unwind().await.map_err(|_| panicked())? {
-        match decoded.map_err(decode_error)?.payload {
+    while let Some(payload) = incoming.next().await? {
+        match payload {
             DecodedPayload::None => {}
             DecodedPayload::Schema(_) if has_schema => {
                 return Err(Error::invalid(
@@ -138,35 +128,14 @@ async fn receive(
             }
             DecodedPayload::RecordBatch(batch) => load.push(batch).await?,
         }
-        if load.bytes() - reported >= PROGRESS_BYTES {
-            reported = load.bytes();
-            // The last place is kept for the last answer.
-            if answers.capacity() > 1 {
-                let _ = answers.try_send(Ok(answer(&receiving(load))?));
-            }
+        let Some(answers) = progress.filter(|_| load.bytes() - reported >= PROGRESS_BYTES) else { continue };
+        reported = load.bytes();
+        // The last place is kept for the last answer.
+        if answers.capacity() > 1 {
+            let _ = answers.try_send(Ok(answer(&receiving(load))?));
         }
     }
     Ok(())
-}
-
-fn panicked() -> Error {
-    Error::invalid("a message of the upload is damaged: it cannot be decoded")
-}
-
-fn decode_error(error: FlightError) -> Error {
-    match error {
-        FlightError::ExternalError(source) => match source.downcast::<Error>() {
-            Ok(own) => *own,
-            Err(other) => Error::invalid("the upload cannot be read").because(other),
-        },
-        FlightError::ProtocolError(message) if message.contains("prior to Schema") => {
-            Error::invalid("the upload sends rows before its schema; send the schema first")
-        }
-        FlightError::ProtocolError(message) | FlightError::DecodeError(message) => {
-            Error::invalid(format!("a message of the upload is damaged: {message}"))
-        }
-        other => Error::invalid("a message of the upload is damaged: it cannot be decoded").because(other),
-    }
 }
 
 fn answer(result: &LoadResult) -> Result<PutResult> {
@@ -175,34 +144,11 @@ fn answer(result: &LoadResult) -> Result<PutResult> {
     Ok(PutResult { app_metadata: json.into() })
 }
 
-fn receiving(load: &Load) -> LoadResult {
-    LoadResult { state: "receiving".into(), rows: load.rows(), bytes: load.bytes(), ..Default::default() }
+/// How many rows were changed, as Flight SQL answers it.
+pub(super) fn row_count(rows: i64) -> PutResult {
+    PutResult { app_metadata: DoPutUpdateResult { record_count: rows }.encode_to_vec().into() }
 }
 
-fn committed(name: &DatasetName, outcome: &LoadOutcome) -> LoadResult {
-    let record = &outcome.record;
-    let committed = outcome.snapshot.version(record.version).map_or(outcome.snapshot.log_version, |v| v.committed);
-    let chunks = outcome.snapshot.chunks_of_load(record.load_id, committed);
-    let listed = chunks.take(MAX_LISTED_CHUNKS).map(|chunk| Chunk {
-        path: chunk.path.clone(),
-        rows: chunk.rows as i64,
-        number: chunk.number,
-        partition: chunk.partition().into(),
-    });
-    let keys = outcome.columns_keys.iter().map(|(column, kind)| (column.clone(), kind.as_str().to_string()));
-    LoadResult {
-        state: "committed".into(),
-        rows: record.rows,
-        bytes: record.bytes,
-        dataframe_name: Some(name.as_str().into()),
-        version: Some(record.version),
-        external_key: Some(record.external_key.clone()),
-        columns_keys: keys.collect(),
-        keep_last: Some(record.keep_last),
-        total_rows: Some(record.rows),
-        chunks: listed.collect(),
-        chunks_total: Some(record.chunks),
-        created_at: Some(clock::format_instant(record.created_at)),
-        duplicate: outcome.duplicate.then_some(true),
-    }
+fn receiving(load: &Load) -> LoadResult {
+    LoadResult { state: "receiving".into(), rows: load.rows(), bytes: load.bytes(), ..Default::default() }
 }

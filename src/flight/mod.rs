@@ -3,28 +3,31 @@
 //! | file | what is there |
 //! |---|---|
 //! | `service` | the gRPC service; each method in a few lines |
-//! | `call` | the life of one call: id, log line, latency, draining |
 //! | `command` | what a descriptor or ticket asks for |
-//! | `load` | `DoPut`: an upload |
+//! | `put`, `load` | `DoPut`: what is put; an upload |
+//! | `incoming` | Arrow data that a client sends, decoded |
 //! | `guard` | what is checked of a message before it is decoded |
 //! | `action` | `DoAction`: versions, retention, deleting, compaction, vacuum |
 //! | `get` | `GetFlightInfo`, `GetSchema`, `DoGet` |
 //! | `listing` | `ListFlights` |
-//! | `ticket` | signed tickets |
+//! | `sql` | Flight SQL: statements, metadata, sessions, ingest |
+//! | `ticket` | signed tickets, handles and cookies |
 //! | `status` | our errors as gRPC statuses; the only such place |
 
 mod action;
-mod call;
 mod command;
 mod get;
 mod guard;
+mod incoming;
 mod listing;
 mod load;
+mod put;
 mod service;
+mod sql;
 mod status;
 mod ticket;
 
-pub use self::call::Drain;
 pub use self::load::LoadSettings;
-pub use self::service::Service;
+pub use self::service::{Service, Statements};
+pub use self::sql::ConnectionSession;
 pub use self::ticket::TicketKey;

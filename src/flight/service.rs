@@ -8,8 +8,8 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
 };
+use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
@@ -17,14 +17,16 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::action::{Actions, action_types};
-use super::call::{Call, Drain};
-use super::command::{read_descriptor, read_load, read_ticket};
-use super::get::{PlannedRead, flight_info, messages, schema_result};
+use super::command::read_ticket;
+use super::get::{PlannedRead, Reader, messages};
 use super::listing::{list, read_prefix};
-use super::load::{ANSWERS_AHEAD, LoadSettings, Upload};
-use super::status::{from_status, to_status};
+use super::load::{ANSWERS_AHEAD, LoadSettings};
+use super::put::Put;
+use super::sql::{Bound, ConnectionSession, Fetch, Running, Session, SqlActions, SqlCaller, is_sql_action};
+use super::status::to_status;
 use super::ticket::TicketKey;
 use crate::auth::Principal;
+use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::query::Engine;
@@ -47,14 +49,61 @@ pub struct Service {
     pub metrics: Metrics,
     /// Whether calls are taken.
     pub drain: Drain,
+    /// What is kept of statements between calls.
+    pub statements: Statements,
+}
+
+/// What is kept of statements between calls, within limits; no call depends on it but to cancel, and of old clients to
+/// bind values.
+#[derive(Debug, Clone, Default)]
+pub struct Statements {
+    pub(super) bound: Bound,
+    pub(super) running: Running,
+}
+
+/// Who calls, in which session.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    /// Who.
+    pub caller: Principal,
+    /// The session.
+    pub session: Session,
 }
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Service {
-    fn begin(&self, name: &'static str) -> Result<(Call, Principal), Status> {
+    fn begin<T>(&self, request: &Request<T>, name: &'static str) -> Result<(Call, Context), Status> {
         let call = Call::begin(&self.drain, &self.metrics, name).map_err(|error| to_status(&error))?;
-        Ok((call, Principal::local()))
+        match self.context(request) {
+            Ok(context) => Ok((call, context)),
+            Err(error) => {
+                call.finish(Err(&error));
+                Err(to_status(&error))
+            }
+        }
+    }
+
+    fn context<T>(&self, request: &Request<T>) -> Result<Context> {
+        let caller = Principal::local();
+        let connection = request.extensions().get::<ConnectionSession>();
+        let session = Session::of_call(request.metadata(), connection, &caller, &self.tickets)?;
+        Ok(Context { caller, session })
+    }
+
+    /// Who runs statements, and with what.
+    pub(super) fn sql<'a>(&'a self, context: &'a Context) -> SqlCaller<'a> {
+        SqlCaller {
+            engine: &self.engine,
+            tickets: &self.tickets,
+            bound: &self.statements.bound,
+            caller: &context.caller,
+            options: &context.session.options,
+        }
+    }
+
+    fn reader<'a>(&'a self, context: &'a Context) -> Reader<'a> {
+        Reader { datasets: &self.datasets, sql: self.sql(context) }
     }
 
     /// Runs a call whose answer is one message.
@@ -64,23 +113,31 @@ impl Service {
         outcome.map(Response::new).map_err(|error| to_status(&error))
     }
 
-    async fn info(&self, caller: &Principal, descriptor: FlightDescriptor) -> Result<FlightInfo> {
-        let command = read_descriptor(&descriptor)?;
-        let read = PlannedRead::plan(&self.engine, caller, &command).await?;
-        flight_info(&read, &command, descriptor, caller, &self.tickets)
+    /// Plans the read of a ticket, which its caller can cancel from then on.
+    async fn fetch(&self, context: &Context, ticket: &Ticket) -> Result<(PlannedRead, Option<Fetch>)> {
+        let (command, id) = read_ticket(ticket, &context.caller, &self.tickets)?;
+        let fetch = id.map(|id| self.statements.running.begin(&id)).transpose()?;
+        let reader = self.reader(context);
+        let planning = reader.plan(command);
+        let read = match &fetch {
+            None => planning.await?,
+            Some(fetch) => tokio::select! {
+                read = planning => read?,
+                () = fetch.cancelled() => return Err(Error::cancelled("the query was cancelled")),
+            },
+        };
+        Ok((read, fetch))
     }
 
-    async fn begin_upload(
-        &self,
-        caller: &Principal,
-        messages: &mut Streaming<FlightData>,
-    ) -> Result<(Upload, FlightData)> {
-        let first = messages.message().await.map_err(from_status)?;
-        let first = first.ok_or_else(|| Error::invalid("the upload is empty; send a descriptor and a schema"))?;
-        let descriptor = first.flight_descriptor.as_ref();
-        let descriptor =
-            descriptor.ok_or_else(|| Error::invalid("the first message of an upload must have a descriptor"))?;
-        Ok((Upload::new(&read_load(descriptor)?, caller)?, first))
+    async fn act(&self, context: &Context, action: &Action) -> Result<(Vec<arrow_flight::Result>, Option<String>)> {
+        if !is_sql_action(&action.r#type) {
+            let actions = Actions { datasets: &self.datasets, settings: &self.maintenance, caller: &context.caller };
+            return Ok((actions.run(action).await?, None));
+        }
+        let running = &self.statements.running;
+        let actions = SqlActions { caller: self.sql(context), session: &context.session, running };
+        let (answer, cookie) = actions.run(action).await?;
+        Ok((answer.into_iter().map(|body| arrow_flight::Result { body }).collect(), cookie))
     }
 }
 
@@ -94,18 +151,18 @@ impl FlightService for Service {
     type DoActionStream = BoxStream<'static, Result<arrow_flight::Result, Status>>;
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        let (call, caller) = self.begin("handshake")?;
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        let (call, context) = self.begin(&request, "handshake")?;
         call.finish(Ok(()));
         // Without authentication any credentials do; clients that log in still want a token to go on with.
-        let reply = HandshakeResponse { protocol_version: 0, payload: caller.user.clone().into() };
+        let reply = HandshakeResponse { protocol_version: 0, payload: context.caller.user.clone().into() };
         let mut response = Response::new(stream::iter([Ok(reply)]).boxed());
         response.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer local"));
         Ok(response)
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        let (call, caller) = self.begin("list_flights")?;
+        let (call, context) = self.begin(&request, "list_flights")?;
         let prefix = match read_prefix(&request.get_ref().expression) {
             Ok(prefix) => prefix,
             Err(error) => {
@@ -113,7 +170,7 @@ impl FlightService for Service {
                 return Err(to_status(&error));
             }
         };
-        let infos = list(Arc::clone(&self.datasets), caller, prefix);
+        let infos = list(Arc::clone(&self.datasets), context.caller, prefix);
         // The call ends with its stream.
         let state = (infos, Some(call));
         let infos = stream::unfold(state, |(mut infos, mut call)| async move {
@@ -132,33 +189,29 @@ impl FlightService for Service {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let (call, caller) = self.begin("get_flight_info")?;
-        self.answer(call, self.info(&caller, request.into_inner())).await
+        let (call, context) = self.begin(&request, "get_flight_info")?;
+        self.answer(call, self.reader(&context).info(request.into_inner())).await
     }
 
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let (call, _) = self.begin("poll_flight_info")?;
-        let refused = async { Err(Error::unimplemented("PollFlightInfo is not available; use GetFlightInfo")) };
-        self.answer(call, refused).await
-    }
-
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let (call, caller) = self.begin("get_schema")?;
+    /// Everything is planned at once, so that the first poll is also the last.
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let (call, context) = self.begin(&request, "poll_flight_info")?;
         let work = async {
-            let command = read_descriptor(request.get_ref())?;
-            schema_result(&PlannedRead::plan(&self.engine, &caller, &command).await?)
+            let info = self.reader(&context).info(request.into_inner()).await?;
+            Ok(PollInfo { info: Some(info), flight_descriptor: None, progress: Some(1.0), expiration_time: None })
         };
         self.answer(call, work).await
     }
 
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let (call, context) = self.begin(&request, "get_schema")?;
+        self.answer(call, self.reader(&context).schema(request.get_ref())).await
+    }
+
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let (call, caller) = self.begin("do_get")?;
-        let planned = async {
-            let command = read_ticket(request.get_ref(), &caller, &self.tickets)?;
-            PlannedRead::plan(&self.engine, &caller, &command).await
-        };
-        match planned.instrument(call.span().clone()).await {
-            Ok(read) => messages(read, &self.engine, call, self.metrics.clone())
+        let (call, context) = self.begin(&request, "do_get")?;
+        match self.fetch(&context, request.get_ref()).instrument(call.span().clone()).await {
+            Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone())
                 .map(Response::new)
                 .map_err(|error| to_status(&error)),
             Err(error) => {
@@ -169,9 +222,9 @@ impl FlightService for Service {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let (call, caller) = self.begin("do_put")?;
+        let (call, context) = self.begin(&request, "do_put")?;
         let mut messages = request.into_inner();
-        let (upload, first) = match self.begin_upload(&caller, &mut messages).await {
+        let (put, first) = match Put::begin(&mut messages, &context).await {
             Ok(begun) => begun,
             Err(error) => {
                 call.finish(Err(&error));
@@ -179,11 +232,9 @@ impl FlightService for Service {
             }
         };
         let (answers, answered) = mpsc::channel(ANSWERS_AHEAD);
-        let (datasets, loads, metrics) = (Arc::clone(&self.datasets), self.loads.clone(), self.metrics.clone());
-        let span = call.span().clone();
+        let (service, span) = (self.clone(), call.span().clone());
         let work = async move {
-            let messages = stream::iter([Ok(first)]).chain(messages.into_stream());
-            let outcome = upload.run(datasets, caller, loads, messages, &answers, &metrics).await;
+            let outcome = put.run(&service, &context, first, messages, &answers).await;
             if let Err(error) = &outcome {
                 let _ = answers.send(Err(to_status(error))).await;
             }
@@ -193,23 +244,29 @@ impl FlightService for Service {
         Ok(Response::new(ReceiverStream::new(answered).boxed()))
     }
 
-    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let (call, _) = self.begin("do_exchange")?;
+    async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        let (call, _) = self.begin(&request, "do_exchange")?;
         self.answer(call, async { Err(Error::unimplemented("DoExchange is not available; use DoPut and DoGet")) }).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let (call, caller) = self.begin("do_action")?;
+        let (call, context) = self.begin(&request, "do_action")?;
+        let mut set_cookie = None;
         let work = async {
-            let actions = Actions { datasets: &self.datasets, settings: &self.maintenance, caller: &caller };
-            let answers = actions.run(request.get_ref()).await?;
+            let (answers, cookie) = self.act(&context, request.get_ref()).await?;
+            let cookie = cookie.map(MetadataValue::try_from).transpose();
+            set_cookie = cookie.map_err(|error| Error::internal("a cookie cannot be sent").because(error))?;
             Ok(stream::iter(answers.into_iter().map(Ok)).boxed())
         };
-        self.answer(call, work).await
+        let mut response = self.answer::<Self::DoActionStream>(call, work).await?;
+        if let Some(cookie) = set_cookie {
+            response.metadata_mut().insert("set-cookie", cookie);
+        }
+        Ok(response)
     }
 
-    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        let (call, _) = self.begin("list_actions")?;
+    async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        let (call, _) = self.begin(&request, "list_actions")?;
         self.answer(call, async { Ok(stream::iter(action_types().into_iter().map(Ok)).boxed()) }).await
     }
 }

@@ -13,10 +13,12 @@ use datafusion::error::DataFusionError;
 use super::failure::through_engine;
 use super::history::{chunks_table, versions_table};
 use super::provider::{DatasetTable, ScanTally};
+use super::statement::{Moments, Statement};
 use super::table_name::{TableName, TablePart};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::names::{DatasetName, TenantId};
-use crate::table::Catalog;
+use crate::table::{Catalog, Dataset, Selection, Snapshot};
+use crate::versions::DatasetRecord;
 
 /// Datasets that a listing in SQL shows at most.
 const MAX_LISTED: usize = 10_000;
@@ -30,19 +32,22 @@ pub(super) struct TenantCatalog {
     datasets: Arc<Catalog>,
     tenant: TenantId,
     listing: Arc<Listing>,
+    moments: Arc<Moments>,
     tally: Arc<ScanTally>,
 }
 
 impl TenantCatalog {
-    /// The catalog that `sql` is planned with.
+    /// The catalog that `statement` is planned with.
     ///
     /// # Errors
     /// [`Kind::Unavailable`] when the version store is away.
-    pub(super) async fn for_statement(datasets: Arc<Catalog>, tenant: TenantId, sql: &str) -> Result<Self> {
-        let text = sql.to_ascii_lowercase();
+    pub(super) async fn for_statement(datasets: Arc<Catalog>, tenant: TenantId, statement: &Statement) -> Result<Self> {
+        let text = statement.sql.to_ascii_lowercase();
         let lists = ["information_schema", "show"].iter().any(|word| text.contains(word));
         let listing = if lists { list(&datasets, &tenant).await? } else { Listing::new() };
-        Ok(Self { datasets, tenant, listing: Arc::new(listing), tally: Arc::default() })
+        let moments = Arc::new(statement.moments.clone());
+        let tally = Arc::new(ScanTally::of_part(statement.part));
+        Ok(Self { datasets, tenant, listing: Arc::new(listing), moments, tally })
     }
 }
 
@@ -51,6 +56,42 @@ impl TenantCatalog {
     pub(super) fn tally(&self) -> &Arc<ScanTally> {
         &self.tally
     }
+}
+
+/// The error for a missing table with the nearest name that there is, where one is near.
+pub(super) async fn with_nearest_name(datasets: &Catalog, tenant: &TenantId, error: Error) -> Error {
+    /// Where names differ more than this they are taken for different things.
+    const MIN_LIKENESS: f64 = 0.7;
+    let missing = error.message().strip_prefix("table '").and_then(|rest| rest.split_once("' not found"));
+    let Some((missing, rest)) = missing.filter(|_| error.kind() == Kind::NotFound) else { return error };
+    let missing = missing.trim_start_matches("pandas_db.");
+    let Ok((page, _)) = datasets.list(tenant, "", None).await else { return error };
+    let likeness = |record: &DatasetRecord| {
+        let (schema, table) = record.name.to_sql();
+        let name = format!("{schema}.{table}");
+        (strsim::normalized_damerau_levenshtein(&name.to_lowercase(), &missing.to_lowercase()), record.name.clone())
+    };
+    let nearest = page.iter().map(likeness).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    match nearest.filter(|(likeness, _)| *likeness >= MIN_LIKENESS) {
+        Some((_, name)) => {
+            let rest = rest.trim_start_matches("; ");
+            let text = format!("table '{missing}' not found; did you mean {}? {rest}", quoted(&name));
+            Error::not_found(text).because(error)
+        }
+        None => error,
+    }
+}
+
+/// A dataset as SQL names it.
+fn quoted(name: &DatasetName) -> String {
+    let is_bare = |part: &str| {
+        let mut chars = part.chars();
+        chars.next().is_some_and(|first| first.is_ascii_lowercase() || first == '_')
+            && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let quote = |part: &str| if is_bare(part) { part.to_string() } else { format!("\"{part}\"") };
+    let (schema, table) = name.to_sql();
+    format!("{}.{}", quote(schema), quote(table))
 }
 
 async fn list(datasets: &Catalog, tenant: &TenantId) -> Result<Listing> {
@@ -87,6 +128,7 @@ impl CatalogProvider for TenantCatalog {
             tenant: self.tenant.clone(),
             schema: name.to_string(),
             tables: self.listing.get(name).cloned().unwrap_or_default(),
+            moments: Arc::clone(&self.moments),
             tally: Arc::clone(&self.tally),
         }))
     }
@@ -98,7 +140,26 @@ struct TenantSchema {
     tenant: TenantId,
     schema: String,
     tables: BTreeSet<String>,
+    moments: Arc<Moments>,
     tally: Arc<ScanTally>,
+}
+
+impl TenantSchema {
+    /// The selection as of the state that the statement is to read the dataset in.
+    fn at_moment(&self, dataset: &Dataset, snapshot: &Snapshot, selection: Selection) -> Result<Selection> {
+        let Some(moment) = self.moments.get(dataset.name().as_str()) else { return Ok(selection) };
+        if moment.table != dataset.table_id() {
+            return Err(Error::not_found(format!(
+                "the dataset '{}' was deleted since the statement was planned, and another has its name; plan it again",
+                dataset.name()
+            )));
+        }
+        let is_newest = snapshot.newest_instant() == Some(moment.at);
+        if is_newest || selection.version.is_some() || selection.as_of.is_some() {
+            return Ok(selection);
+        }
+        Ok(Selection { as_of: Some(moment.at), ..selection })
+    }
 }
 
 #[async_trait]
@@ -116,8 +177,10 @@ impl SchemaProvider for TenantSchema {
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) => return Err(through_engine(error)),
         };
+        self.tally.note(&dataset, &snapshot);
         Ok(Some(match named.part {
             TablePart::Rows(selection) => {
+                let selection = self.at_moment(&dataset, &snapshot, selection).map_err(through_engine)?;
                 let rows = selection.find(&dataset, &snapshot).map_err(through_engine)?;
                 let table = DatasetTable::new(dataset, snapshot, rows, Arc::clone(&self.tally));
                 Arc::new(table.map_err(through_engine)?)

@@ -28,7 +28,7 @@ const MAX_NESTING: usize = 50;
 
 /// The engine's default dialect with table versions. A name cannot begin with `@`: `dataset @v1` would be an alias.
 #[derive(Debug)]
-struct VersionedDialect;
+pub(super) struct VersionedDialect;
 
 macro_rules! as_generic {
     ($($method:ident),* $(,)?) => {

@@ -9,25 +9,33 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::filter::FilterExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanVisitor, accept, execute_stream};
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
-use super::catalog::TenantCatalog;
+use super::catalog::{TenantCatalog, with_nearest_name};
 use super::cpu::CpuRuntime;
+use super::describe::{Described, describe};
 use super::failure::{OrQueryError, query_error};
 use super::filter::SqlFilter;
-use super::output::{output_schema, to_output};
+use super::output::{all_nullable, output_schema, to_output};
 use super::provider::ScanTally;
 use super::session::{SessionSettings, plan, session, template};
+use super::statement::{Moments, Statement};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::{DatasetName, TenantId};
-use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection};
+use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection, SplitSettings};
 
 /// Limits of the engine.
 #[derive(Debug, Clone)]
@@ -36,6 +44,8 @@ pub struct EngineSettings {
     pub session: SessionSettings,
     /// How whole frames are read.
     pub read: ReadSettings,
+    /// How the rows of statements that write are cut.
+    pub split: SplitSettings,
     /// The longest a statement or a read may take, from its beginning to its last batch.
     pub timeout: Duration,
 }
@@ -43,11 +53,11 @@ pub struct EngineSettings {
 /// Runs statements and reads over the datasets of a server.
 #[derive(Debug)]
 pub struct Engine {
-    datasets: Arc<Catalog>,
-    template: SessionState,
-    cpu: CpuRuntime,
-    settings: EngineSettings,
-    metrics: Metrics,
+    pub(super) datasets: Arc<Catalog>,
+    pub(super) template: SessionState,
+    pub(super) cpu: CpuRuntime,
+    pub(super) settings: EngineSettings,
+    pub(super) metrics: Metrics,
 }
 
 /// A result, item by item. It ends with [`Kind::Timeout`](crate::error::Kind::Timeout) when its time is up; dropping it
@@ -65,6 +75,9 @@ pub struct PlannedQuery {
     plan: Arc<dyn ExecutionPlan>,
     session: SessionContext,
     started: Instant,
+    timeout: Duration,
+    /// Parts that the session wants the result in.
+    wanted_parts: usize,
     /// `EXPLAIN ANALYZE`: a row of ours comes after those of the engine.
     analyzed: bool,
     tally: Arc<ScanTally>,
@@ -75,6 +88,30 @@ impl PlannedQuery {
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
+
+    /// The states of the datasets it reads.
+    pub fn moments(&self) -> Moments {
+        self.tally.moments()
+    }
+
+    /// How many parts its result comes in: as many as the session asked for, and no more than there are chunks, where
+    /// all that the plan does is to read, filter and compute row by row. Otherwise one.
+    pub fn parts(&self) -> usize {
+        let chunks = self.tally.considered.load(Ordering::Relaxed) - self.tally.pruned.load(Ordering::Relaxed);
+        let most = self.wanted_parts.min(usize::try_from(chunks).unwrap_or(usize::MAX)).max(1);
+        if most > 1 && is_row_by_row(self.plan.as_ref()) { most } else { 1 }
+    }
+}
+
+/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them.
+fn is_row_by_row(plan: &dyn ExecutionPlan) -> bool {
+    let keeps_rows_apart = plan.is::<DataSourceExec>()
+        || plan.is::<FilterExec>()
+        || plan.is::<ProjectionExec>()
+        || plan.is::<CooperativeExec>()
+        || plan.is::<UnionExec>()
+        || plan.is::<EmptyExec>();
+    keeps_rows_apart && plan.fetch().is_none() && plan.children().into_iter().all(|child| is_row_by_row(child.as_ref()))
 }
 
 impl Engine {
@@ -88,28 +125,59 @@ impl Engine {
         Ok(Self { datasets, template, cpu, settings, metrics })
     }
 
-    /// Plans a statement as `tenant` sees it.
+    /// Plans a query as `tenant` sees it.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) or [`Kind::NotFound`](crate::error::Kind::NotFound) for a
     /// statement that is wrong,
     /// [`Kind::Timeout`](crate::error::Kind::Timeout) when planning takes too long.
-    pub async fn plan(&self, tenant: &TenantId, sql: &str) -> Result<PlannedQuery> {
+    pub async fn plan(&self, tenant: &TenantId, statement: &Statement) -> Result<PlannedQuery> {
         let started = Instant::now();
-        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), tenant.clone(), sql).await?;
-        let tally = Arc::clone(catalog.tally());
-        let session = session(&self.template, Arc::new(catalog));
-        let sql = sql.to_string();
+        let (session, tally) = self.session_for(tenant, statement).await?;
+        let (statement, timeout) = (statement.clone(), statement.options.timeout(self.settings.timeout));
         let planning = self.cpu.run(async move {
-            let logical = plan(&session, &sql).await?;
+            let (logical, has_parameters) = plan(&session, &statement).await?;
             let analyzed = matches!(logical, LogicalPlan::Analyze(_));
             let plan = session.state().create_physical_plan(&logical).await.or_query_error()?;
             let schema = output_schema(&plan.schema());
-            Ok(PlannedQuery { schema, plan, session, started, analyzed, tally })
+            let schema = if has_parameters { all_nullable(&schema) } else { schema };
+            // Beyond its own part a scan must have no other say in what the result is.
+            if statement.part.is_some() && !is_row_by_row(plan.as_ref()) {
+                return Err(Error::internal("a result that cannot come in parts was announced in parts"));
+            }
+            let wanted_parts = statement.options.endpoints();
+            Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, analyzed, tally })
         });
-        match tokio::time::timeout(self.settings.timeout, planning).await {
-            Ok(planned) => planned,
-            Err(_) => Err(timed_out(self.settings.timeout)),
+        self.in_time(tenant, timeout, planning).await
+    }
+
+    /// Tells what a statement will give and wants, without running it.
+    ///
+    /// # Errors
+    /// As [`Engine::plan`].
+    pub async fn describe(&self, tenant: &TenantId, statement: &Statement) -> Result<Described> {
+        let (session, _) = self.session_for(tenant, statement).await?;
+        let sql = statement.sql.clone();
+        let timeout = statement.options.timeout(self.settings.timeout);
+        self.in_time(tenant, timeout, self.cpu.run(async move { describe(&session, &sql).await })).await
+    }
+
+    async fn session_for(&self, tenant: &TenantId, statement: &Statement) -> Result<(SessionContext, Arc<ScanTally>)> {
+        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), tenant.clone(), statement).await?;
+        let tally = Arc::clone(catalog.tally());
+        Ok((session(&self.template, Arc::new(catalog), &statement.options), tally))
+    }
+
+    async fn in_time<T>(
+        &self,
+        tenant: &TenantId,
+        timeout: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(timeout, work).await {
+            Ok(Err(error)) => Err(with_nearest_name(&self.datasets, tenant, error).await),
+            Ok(done) => done,
+            Err(_) => Err(timed_out(timeout)),
         }
     }
 
@@ -124,7 +192,7 @@ impl Engine {
         query: PlannedQuery,
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<ResultStream<T>> {
-        let PlannedQuery { schema, plan, session, started, analyzed, tally } = query;
+        let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, analyzed, tally } = query;
         let batches = execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?;
         let summary = {
             let (plan, schema, tally) = (Arc::clone(&plan), Arc::clone(&schema), Arc::clone(&tally));
@@ -137,7 +205,7 @@ impl Engine {
             let _counted_until_the_end = &counted;
             finish(batch?)
         });
-        Ok(self.bounded(self.cpu.forward(batches).boxed(), started))
+        Ok(bounded(self.cpu.forward(batches).boxed(), started, timeout))
     }
 
     /// Plans the read of a whole frame.
@@ -172,18 +240,32 @@ impl Engine {
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> ResultStream<T> {
         let items = read.stream().map(move |batch| finish(batch?));
-        self.bounded(self.cpu.forward(items).boxed(), Instant::now())
-    }
-
-    fn bounded<T>(&self, items: BoxStream<'static, Result<T>>, started: Instant) -> ResultStream<T> {
-        let timeout = self.settings.timeout;
-        let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
-        ResultStream { items, deadline, timeout, ended: false }
+        bounded(self.cpu.forward(items).boxed(), Instant::now(), self.settings.timeout)
     }
 }
 
-fn timed_out(timeout: Duration) -> Error {
-    Error::timeout(format!("it took longer than --query-timeout ({} s); ask for less", timeout.as_secs_f64()))
+impl Engine {
+    /// Hands over rows that are at hand; `finish` as in [`Engine::run`].
+    pub fn run_rows<T: Send + 'static>(
+        &self,
+        rows: BoxStream<'static, Result<RecordBatch>>,
+        mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+    ) -> ResultStream<T> {
+        let items = rows.map(move |batch| finish(batch?));
+        bounded(self.cpu.forward(items).boxed(), Instant::now(), self.settings.timeout)
+    }
+}
+
+fn bounded<T>(items: BoxStream<'static, Result<T>>, started: Instant, timeout: Duration) -> ResultStream<T> {
+    let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
+    ResultStream { items, deadline, timeout, ended: false }
+}
+
+pub(super) fn timed_out(timeout: Duration) -> Error {
+    Error::timeout(format!(
+        "it took longer than the time limit of {} s (--query-timeout, or the session's); ask for less",
+        timeout.as_secs_f64()
+    ))
 }
 
 impl<T: Send + 'static> Stream for ResultStream<T> {

@@ -23,6 +23,10 @@ pub(super) fn query_error(error: DataFusionError) -> Error {
         DataFusionError::Plan(message) if is_missing_table(message) => Error::not_found(format!(
             "{message}; SHOW TABLES lists what there is, and names with capitals or other characters want quotes"
         )),
+        // A fault of the planner, which shows its whole plan, paths and all.
+        DataFusionError::Plan(message) if message.contains("does not satisfy") => {
+            Error::internal("the query engine made a plan that does not hold together; write the query in another way")
+        }
         DataFusionError::Plan(message) => Error::invalid(message.clone()),
         DataFusionError::NotImplemented(message) if message.contains("single SQL statement") => {
             Error::invalid("one statement at a time; send the others by themselves")

@@ -38,8 +38,8 @@ pub(super) fn versions_table(snapshot: &Snapshot) -> Result<Arc<dyn TableProvide
         ("state", texts(|version| Some(version.state()))),
         ("created_at", Arc::new(created)),
         ("created_by", texts(|version| Some(&version.record.created_by))),
-        ("rows", numbers(|version| version.record.rows)),
-        ("bytes", numbers(|version| version.record.bytes)),
+        ("rows", numbers(|version| version.rows)),
+        ("bytes", numbers(Version::bytes)),
         ("chunks", numbers(|version| version.record.chunks)),
         ("idempotency_key", texts(|version| version.record.idempotency_key.as_deref())),
     ])

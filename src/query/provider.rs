@@ -34,10 +34,15 @@ use datafusion::physical_plan::union::UnionExec;
 use object_store::ObjectMeta;
 
 use super::failure::through_engine;
+use super::intervals::{is_put_together, put_together};
 use super::pruning::keep_chunks;
 use super::session::store_url;
+use super::statement::{Moment, Moments, Part};
 use crate::error::Result;
-use crate::table::{Chunk, Column as TableColumn, Dataset, LOAD_COLUMN, Lease, SelectedChunk, SelectedRows, Snapshot};
+use crate::table::{
+    Chunk, Column as TableColumn, ColumnNames, Dataset, LOAD_COLUMN, Lease, ROW_COLUMN, SelectedChunk, SelectedRows,
+    Snapshot,
+};
 
 /// Chunks that a scan could have needed: a metric of its plan node.
 const CHUNKS_CONSIDERED: &str = "chunks_considered";
@@ -45,7 +50,7 @@ const CHUNKS_CONSIDERED: &str = "chunks_considered";
 const CHUNKS_PRUNED: &str = "chunks_pruned";
 
 /// Rows of a dataset, as of one snapshot.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct DatasetTable {
     dataset: Arc<Dataset>,
     snapshot: Arc<Snapshot>,
@@ -64,12 +69,56 @@ pub(super) struct ScanTally {
     pub pruned: AtomicU64,
     /// What keeps the states that they read from being vacuumed.
     leases: Mutex<Vec<Lease>>,
+    /// The states of the datasets that the statement names.
+    moments: Mutex<Moments>,
+    /// The part of the result that is wanted, where it comes in several.
+    part: Option<Part>,
 }
 
 impl ScanTally {
+    /// For a statement of whose result a part is wanted.
+    pub(super) fn of_part(part: Option<Part>) -> Self {
+        Self { part, ..Self::default() }
+    }
+
     fn keep(&self, lease: Lease) {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner).push(lease);
     }
+
+    /// Notes the state of a dataset that the statement was planned with.
+    pub(super) fn note(&self, dataset: &Dataset, snapshot: &Snapshot) {
+        let Some(at) = snapshot.newest_instant() else { return };
+        let moment = Moment { table: dataset.table_id().into(), at };
+        let mut moments = self.moments.lock().unwrap_or_else(PoisonError::into_inner);
+        moments.insert(dataset.name().as_str().into(), moment);
+    }
+
+    /// The states of the datasets that the statement names.
+    pub(super) fn moments(&self) -> Moments {
+        self.moments.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The schema of a dataset's live rows as SQL sees it.
+///
+/// # Errors
+/// Those of joining the schemas of its versions.
+pub fn sql_schema(snapshot: &Snapshot) -> Result<SchemaRef> {
+    let union = snapshot.union_of_live()?;
+    Ok(schema_of(&sql_columns(snapshot, union.as_ref())))
+}
+
+/// The columns of a logical schema, each with its type there.
+fn sql_columns(snapshot: &Snapshot, schema: &Schema) -> Vec<TableColumn> {
+    let column = |field: &arrow::datatypes::FieldRef| {
+        let column = snapshot.columns.find(field.name())?;
+        Some(TableColumn { logical: field.data_type().clone(), ..column.clone() })
+    };
+    schema.fields().iter().filter_map(column).collect()
+}
+
+fn schema_of(columns: &[TableColumn]) -> SchemaRef {
+    Arc::new(Schema::new(columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()))
 }
 
 impl DatasetTable {
@@ -81,13 +130,40 @@ impl DatasetTable {
         tally: Arc<ScanTally>,
     ) -> Result<Self> {
         tally.keep(dataset.lease(rows.oldest_commit)?);
-        let column = |field: &arrow::datatypes::FieldRef| {
-            let column = snapshot.columns.find(field.name())?;
-            Some(TableColumn { logical: field.data_type().clone(), ..column.clone() })
-        };
-        let columns: Vec<TableColumn> = rows.schema.fields().iter().filter_map(column).collect();
-        let schema = Arc::new(Schema::new(columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()));
+        let columns = sql_columns(&snapshot, &rows.schema);
+        let schema = schema_of(&columns);
         Ok(Self { dataset, snapshot, chunks: rows.chunks, columns, schema, tally })
+    }
+
+    /// The table with the hidden columns, too, under the names given for the load of a row and its place in it.
+    pub(super) fn with_hidden(mut self, load: &str, row: &str) -> Self {
+        for (name, physical) in [(load, LOAD_COLUMN), (row, ROW_COLUMN)] {
+            let names = ColumnNames { name: name.into(), physical: physical.into() };
+            let (logical, physical) = (DataType::Int64, Some(DataType::Int64));
+            self.columns.push(TableColumn { names, logical, physical, remainder: false });
+        }
+        self.schema = Arc::new(Schema::new(self.columns.iter().map(TableColumn::sql_field).collect::<Vec<_>>()));
+        self
+    }
+
+    /// The table of some of its chunks.
+    pub(super) fn with_chunks(&self, chunks: Vec<SelectedChunk>) -> Self {
+        Self { chunks, ..self.clone() }
+    }
+
+    /// The chunks that may hold rows for which all of `filters` are true.
+    ///
+    /// # Errors
+    /// As [`keep_chunks`].
+    pub(super) fn chunks_for(&self, filters: &[Expr]) -> Result<Vec<SelectedChunk>> {
+        let keep = keep_chunks(&self.snapshot, &self.chunks, filters)?;
+        Ok(self.chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk.clone()).collect())
+    }
+
+    /// A scan that gives no rows.
+    pub(super) fn empty_scan(&self, projection: Option<&Vec<usize>>) -> Arc<dyn ExecutionPlan> {
+        let fields = self.projected(projection).iter().map(|column| column.sql_field()).collect::<Vec<_>>();
+        Arc::new(EmptyExec::new(Arc::new(Schema::new(fields))))
     }
 
     fn projected(&self, projection: Option<&Vec<usize>>) -> Vec<&TableColumn> {
@@ -140,7 +216,7 @@ impl DatasetTable {
             .with_projection_indices(Some(needed_fields(columns, &file_schema)))?
             .build();
         let mut scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        let as_stored = columns.iter().all(|column| column.names.name == column.names.physical && !column.remainder);
+        let as_stored = columns.iter().all(|column| column.names.name == column.names.physical && is_whole(column));
         if as_stored && loads.is_none() {
             return Ok(scan);
         }
@@ -165,8 +241,8 @@ impl DatasetTable {
                 continue;
             }
             let field = column.sql_field().with_name(&column.names.physical);
-            // With a remainder it is put together only after it was read: by itself it may be out of range.
-            let physical = column.physical.clone().filter(|_| column.remainder);
+            // What is put together only after it was read is read as it is stored; by itself it may be out of range.
+            let physical = column.physical.clone().filter(|_| !is_whole(column));
             fields.push(match physical {
                 Some(physical) => field.with_data_type(physical),
                 None => field,
@@ -175,7 +251,7 @@ impl DatasetTable {
                 fields.push(Field::new(column.remainder_name(), DataType::Int32, true));
             }
         }
-        if with_loads {
+        if with_loads && fields.iter().all(|field| field.name() != LOAD_COLUMN) {
             fields.push(Field::new(LOAD_COLUMN, DataType::Int64, true));
         }
         Arc::new(Schema::new(fields))
@@ -188,8 +264,8 @@ impl DatasetTable {
         file_schema: &SchemaRef,
         filters: &[Expr],
     ) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
-        let is_whole = |c: &&Column| self.column(&c.name).is_some_and(|column| !column.remainder);
-        let usable = |filter: &&Expr| filter.column_refs().iter().all(is_whole);
+        let is_known = |c: &&Column| self.column(&c.name).is_some_and(is_whole);
+        let usable = |filter: &&Expr| filter.column_refs().iter().all(is_known);
         let renamed = filters.iter().filter(usable).cloned().map(|filter| {
             let rename = |expr| match expr {
                 Expr::Column(named) => {
@@ -206,6 +282,11 @@ impl DatasetTable {
         let schema = DFSchema::try_from(file_schema.as_ref().clone())?;
         create_physical_expr(&condition, &schema, &Default::default(), &Default::default()).map(Some)
     }
+}
+
+/// Whether a column can be read as SQL sees it, and needs not be put together.
+fn is_whole(column: &TableColumn) -> bool {
+    !column.remainder && !is_put_together(&column.logical)
 }
 
 /// What a scan is asked for.
@@ -229,12 +310,19 @@ fn needed_fields(columns: &[&TableColumn], file_schema: &Schema) -> Vec<usize> {
         let remainder = column.remainder.then(|| column.remainder_name());
         std::iter::once(column.names.physical.clone()).chain(remainder)
     });
-    names.chain([LOAD_COLUMN.to_string()]).filter_map(|name| file_schema.index_of(&name).ok()).collect()
+    let mut needed: Vec<usize> =
+        names.chain([LOAD_COLUMN.to_string()]).filter_map(|name| file_schema.index_of(&name).ok()).collect();
+    let mut seen = HashSet::new();
+    needed.retain(|place| seen.insert(*place));
+    needed
 }
 
 /// What gives a column of the table from the columns of the scan.
 fn output_expr(column: &TableColumn, scan: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let stored: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new_with_schema(&column.names.physical, scan)?);
+    if is_put_together(&column.logical) {
+        return Ok(put_together(stored, &column.logical));
+    }
     if !column.remainder {
         return Ok(stored);
     }
@@ -274,8 +362,11 @@ impl TableProvider for DatasetTable {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let columns = self.projected(projection);
         let keep = keep_chunks(&self.snapshot, &self.chunks, filters).map_err(through_engine)?;
-        let kept = self.chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk);
-        let (whole, partial): (Vec<_>, Vec<_>) = kept.partition(|selected| selected.loads.is_none());
+        let mut kept: Vec<_> = self.chunks.iter().zip(keep).filter(|(_, keep)| *keep).map(|(chunk, _)| chunk).collect();
+        if let Some(part) = self.tally.part {
+            kept = part.share(kept);
+        }
+        let (whole, partial): (Vec<_>, Vec<_>) = kept.into_iter().partition(|selected| selected.loads.is_none());
         let considered = self.chunks.len();
         self.tally.considered.fetch_add(considered as u64, Ordering::Relaxed);
         self.tally.pruned.fetch_add((considered - whole.len() - partial.len()) as u64, Ordering::Relaxed);
@@ -289,10 +380,7 @@ impl TableProvider for DatasetTable {
             scans.push(self.scan_chunks(state, &request, &partial, Some(loads))?);
         }
         match scans.len() {
-            0 => {
-                let fields = columns.iter().map(|column| column.sql_field()).collect::<Vec<_>>();
-                Ok(Arc::new(EmptyExec::new(Arc::new(Schema::new(fields)))))
-            }
+            0 => Ok(self.empty_scan(projection)),
             1 => scans.pop().ok_or_else(|| DataFusionError::Internal("a scan is gone".into())),
             _ => UnionExec::try_new(scans),
         }

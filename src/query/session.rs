@@ -15,20 +15,26 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{AggregateUDF, DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionConfig;
 
+use super::cooperative::CooperativeJoins;
+use super::describe::{has_parameters, no_values};
 use super::dialect::parse;
+use super::extremes::extremes;
 use super::failure::OrQueryError;
+use super::options::SessionOptions;
+use super::parameters::bind;
+use super::statement::Statement;
 use crate::error::{Error, Result};
 use crate::storage::{PLAN_URL, Storage};
 
 /// The one catalog that statements see.
-pub(super) const CATALOG: &str = "pandas_db";
+pub const CATALOG: &str = "pandas_db";
 /// The schema of a name without one.
-pub(super) const DEFAULT_SCHEMA: &str = crate::names::PUBLIC_SCHEMA;
+pub const DEFAULT_SCHEMA: &str = crate::names::PUBLIC_SCHEMA;
 /// Bytes of a statement.
-const MAX_STATEMENT_BYTES: usize = 256 << 10;
+pub const MAX_STATEMENT_BYTES: usize = 256 << 10;
 /// Words and signs of a statement; a planner takes long over long chains of operators.
 const MAX_STATEMENT_TOKENS: usize = 20_000;
 /// Parquet footers kept in memory.
@@ -69,16 +75,25 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true);
     config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    // The engine's own rules change what may be null between the two, and the check would refuse sound plans. What is
+    // declared to clients is what the physical plan says.
+    config.options_mut().execution.skip_physical_aggregate_schema_check = true;
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+        .with_aggregate_functions(aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
         .build())
+}
+
+fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    // A later one takes the place of an earlier one of the same name.
+    SessionStateDefaults::default_aggregate_functions().into_iter().chain(extremes()).collect()
 }
 
 /// The URL under which plans find the storage.
@@ -90,10 +105,19 @@ pub(super) fn store_url() -> Result<ObjectStoreUrl> {
 }
 
 /// A session that sees one catalog.
-pub(super) fn session(template: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionContext {
+pub(super) fn session(
+    template: &SessionState,
+    catalog: Arc<dyn CatalogProvider>,
+    options: &SessionOptions,
+) -> SessionContext {
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.into(), catalog);
-    let state = SessionStateBuilder::new_from_existing(template.clone()).with_catalog_list(Arc::new(catalogs)).build();
+    let mut config = template.config().clone();
+    config.options_mut().catalog.default_schema = options.schema().into();
+    let state = SessionStateBuilder::new_from_existing(template.clone())
+        .with_config(config)
+        .with_catalog_list(Arc::new(catalogs))
+        .build();
     SessionContext::new_with_state(state)
 }
 
@@ -118,14 +142,48 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Plans a statement and refuses what none may do.
+/// Plans a query with its parameters' values in it, and tells whether it has any.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a statement that does not parse, does not fit its tables, or is
-/// not allowed.
-pub(super) async fn plan(session: &SessionContext, sql: &str) -> Result<LogicalPlan> {
-    check_text(sql)?;
-    let plan = session.state().statement_to_plan(parse(sql)?).await.or_query_error()?;
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a statement that does not parse, does not fit its tables or its
+/// values, or is not allowed.
+pub(super) async fn plan(session: &SessionContext, statement: &Statement) -> Result<(LogicalPlan, bool)> {
+    check_text(&statement.sql)?;
+    let plan = session.state().statement_to_plan(parse(&statement.sql)?).await.or_query_error()?;
+    let plan = only_reads(plan)?;
+    let has_parameters = has_parameters(&plan)?;
+    let values = match &statement.parameters {
+        None if has_parameters => return Err(no_values()),
+        None => Vec::new(),
+        Some(parameters) if parameters.rows() == 1 => parameters.row(0)?,
+        Some(parameters) => {
+            return Err(Error::invalid(format!(
+                "a query takes one row of values for its parameters, and {} were given; run it once for each",
+                parameters.rows()
+            )));
+        }
+    };
+    Ok((bind(plan, values)?, has_parameters))
+}
+
+/// To explain a statement that writes is to explain the query in it. (To analyze one would be to run it.)
+fn explained(plan: LogicalPlan) -> LogicalPlan {
+    let LogicalPlan::Explain(mut explain) = plan else { return plan };
+    let query = match explain.plan.as_ref() {
+        LogicalPlan::Dml(dml) => Some(Arc::clone(&dml.input)),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => Some(Arc::clone(&create.input)),
+        _ => None,
+    };
+    explain.plan = query.unwrap_or(explain.plan);
+    LogicalPlan::Explain(explain)
+}
+
+/// A plan, when it does nothing that none may do.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) otherwise.
+pub(super) fn only_reads(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = explained(plan);
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| {
         Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))

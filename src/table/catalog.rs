@@ -8,10 +8,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 
 use super::dataset::{Dataset, unknown_dataset};
+use super::load::{Creation, Load, LoadRequest};
+use super::replacement::Replacement;
 use super::snapshot::Snapshot;
+use super::split::SplitSettings;
 use super::vacuum::delete_table;
 use crate::clock;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::names::{DatasetName, TenantId};
 use crate::storage::Storage;
 use crate::versions::{DatasetRecord, Head, VersionStore};
@@ -57,10 +60,20 @@ impl Catalog {
     /// # Errors
     /// [`Kind::NotFound`] when there is none of this name, and those of reading it.
     pub async fn open(&self, tenant: &TenantId, name: &DatasetName) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
-        let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
-        let dataset = self.open_record(&record)?;
-        let snapshot = dataset.current().await?;
-        Ok((dataset, snapshot))
+        let mut known = None;
+        loop {
+            let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
+            let dataset = self.open_record(&record)?;
+            let snapshot = dataset.refresh().await?;
+            if snapshot.exists() {
+                return Ok((dataset, snapshot));
+            }
+            // It may have ended because another took its name since that was looked up.
+            if known.as_ref() == Some(&record.table_id) {
+                return Err(unknown_dataset(name));
+            }
+            known = Some(record.table_id);
+        }
     }
 
     /// Opens a dataset for a load, and gives it a table when it has none. It exists for readers only from the first
@@ -93,13 +106,48 @@ impl Catalog {
         self.forget(dataset.table_id()).await
     }
 
+    /// Begins a load of a dataset, which it makes, or ends and makes anew, as `creation` says. It exists for readers
+    /// only from the first commit on.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] or [`Kind::AlreadyExists`] where `creation` wants it otherwise, and those of [`Load::begin`].
+    pub async fn begin_load(
+        self: &Arc<Self>,
+        tenant: &TenantId,
+        name: &DatasetName,
+        creation: Creation,
+        request: LoadRequest,
+        settings: SplitSettings,
+    ) -> Result<Load> {
+        match creation {
+            Creation::CreateOrAppend => Load::begin(self.open_or_create(tenant, name).await?, request, settings).await,
+            Creation::MustExist => Load::begin(self.open(tenant, name).await?.0, request, settings).await,
+            Creation::MustCreate => {
+                let dataset = self.open_or_create(tenant, name).await?;
+                if dataset.snapshot().exists() {
+                    return Err(exists(name));
+                }
+                Ok(Load::begin(dataset, request, settings).await?.that_must_create())
+            }
+            Creation::Replace => {
+                let (replacement, dataset) = Replacement::begin(self, tenant, name).await?;
+                Ok(Load::begin(dataset, request, settings).await?.that_must_create().that_replaces(replacement))
+            }
+        }
+    }
+
     async fn forget(&self, table_id: &str) -> Result<()> {
         self.versions.forget(table_id, clock::now()).await?;
+        self.let_go(table_id);
+        Ok(())
+    }
+
+    /// Keeps an opened table that lost its name only as long as reads need it.
+    pub(super) fn let_go(&self, table_id: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, dataset)) = open.by_table_id.remove(table_id) {
             open.forgotten.insert(table_id.into(), dataset);
         }
-        Ok(())
     }
 
     /// Deletes the files of datasets that were ended longer than `after` ago.
@@ -187,7 +235,11 @@ impl Catalog {
         Ok((page, last))
     }
 
-    fn open_record(&self, record: &DatasetRecord) -> Result<Arc<Dataset>> {
+    /// The opened table of a record.
+    ///
+    /// # Errors
+    /// Never, as long as its location is a URL.
+    pub(super) fn open_record(&self, record: &DatasetRecord) -> Result<Arc<Dataset>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.uses += 1;
         let now = open.uses;
@@ -206,4 +258,8 @@ impl Catalog {
         open.by_table_id.insert(record.table_id.clone(), (now, Arc::clone(&dataset)));
         Ok(dataset)
     }
+}
+
+fn exists(name: &DatasetName) -> Error {
+    Error::already_exists(format!("there is a dataset '{name}' already; nothing was stored"))
 }

@@ -51,6 +51,13 @@ impl CategoryBuilder {
         Ok(())
     }
 
+    /// Takes the dictionaries that another has collected of the same schema.
+    pub(super) fn absorb(&mut self, other: Self) -> Result<()> {
+        self.begin_batch();
+        let collected = other.nodes.iter().try_for_each(|node| self.collect(&node.values));
+        collected.map_err(|error| Error::internal("categories could not be joined").because(error))
+    }
+
     /// The collected dictionaries as one row of lists, a column each; `None` when there were none.
     pub(super) fn finish(self) -> Result<Option<RecordBatch>> {
         if self.nodes.is_empty() {

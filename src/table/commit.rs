@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use deltalake::kernel::Action;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::dataset::Dataset;
 use super::delta::{Attempt, commit_bytes};
@@ -47,6 +47,8 @@ pub(super) enum Change {
     Expire,
     /// The same rows in other chunks.
     Merge(PendingMerge),
+    /// Other rows in place of some.
+    Rows(Box<PendingRows>),
     /// What was removed up to this commit may be deleted.
     Vacuum(i64),
     /// The end of the dataset.
@@ -67,6 +69,22 @@ pub(super) struct PendingLoad {
     pub effective_keys: ColumnsKeys,
     /// Its chunks, in order.
     pub chunks: Vec<WrittenChunk>,
+    /// Whether it must be the first of its dataset.
+    pub must_create: bool,
+}
+
+/// What a statement made of rows; its chunks are in storage.
+pub(super) struct PendingRows {
+    /// The commit whose state it was computed on.
+    pub base: i64,
+    /// The paths of the chunks of which it changed rows.
+    pub removes: Vec<String>,
+    /// The form in which what is left of them is stored.
+    pub stored: SchemaRef,
+    /// What is left of them, each with its place among the chunks of its load, or 0.
+    pub adds: Vec<(WrittenChunk, i64)>,
+    /// The version that the statement makes, with the rows it adds.
+    pub load: PendingLoad,
 }
 
 /// Chunks that are in storage and hold the rows of others.
@@ -120,13 +138,29 @@ impl Dataset {
     /// Commits a load, together with others that wait.
     pub(super) async fn commit_load(self: Arc<Self>, load: PendingLoad) -> Result<LoadOutcome> {
         let load_id = load.record.load_id;
-        let done = self.commit(Change::Load(Box::new(load))).await?;
-        let columns_keys = done.snapshot.keys.clone().unwrap_or_default();
-        let (snapshot, duplicate) = (done.snapshot, done.repeated.is_some());
-        let made = || snapshot.versions().rev().find(|version| version.record.load_id == load_id);
-        let record = done.repeated.or_else(|| made().map(|version| Arc::clone(&version.record)));
-        let record = record.ok_or_else(|| Error::internal("a committed load is not in the log"))?;
-        Ok(LoadOutcome { record, columns_keys, snapshot, duplicate })
+        outcome(load_id, self.commit(Change::Load(Box::new(load))).await?)
+    }
+
+    /// Commits what a statement made of rows; in the turn that the caller has, if it has one.
+    pub(super) async fn commit_rows(
+        self: Arc<Self>,
+        rows: PendingRows,
+        turn: Option<CommitTurn>,
+    ) -> Result<LoadOutcome> {
+        let load_id = rows.load.record.load_id;
+        let change = Change::Rows(Box::new(rows));
+        let Some(turn) = turn else { return outcome(load_id, self.commit(change).await?) };
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let _turn = turn;
+            self.commit_group(vec![Waiting { change, answer }]).await;
+        });
+        outcome(load_id, answered.await.map_err(|error| broke_off().because(error))??)
+    }
+
+    /// Waits until this task alone of its process may commit. Meanwhile others compute, and wait.
+    pub async fn wait_for_turn(&self) -> CommitTurn {
+        CommitTurn { _turn: self.commit_turn().await }
     }
 
     /// Commits a change. Survives the caller's end: once begun, it is carried through.
@@ -142,9 +176,7 @@ impl Dataset {
                 dataset.commit_group(group).await;
             }
         });
-        outcome.await.map_err(|error| {
-            Error::internal("a commit broke off; repeat it with the same idempotency key").because(error)
-        })?
+        outcome.await.map_err(|error| broke_off().because(error))?
     }
 
     async fn commit_group(&self, mut waiting: Vec<Waiting>) {
@@ -228,13 +260,31 @@ impl Dataset {
         if let Err(error) = self.advance_head(&done.snapshot).await {
             tracing::warn!(%error, "the version store is behind the log");
         }
-        if group.iter().any(|waiting| matches!(waiting.change, Change::Load(_))) {
+        if group.iter().any(|waiting| matches!(waiting.change, Change::Load(_) | Change::Rows(_))) {
             self.note_commit();
         }
         for waiting in group {
             waiting.answer(Ok(done.clone()));
         }
     }
+}
+
+/// The turn to commit to a dataset, among the tasks of this process.
+pub struct CommitTurn {
+    _turn: OwnedMutexGuard<()>,
+}
+
+fn outcome(load_id: i64, done: Done) -> Result<LoadOutcome> {
+    let columns_keys = done.snapshot.keys.clone().unwrap_or_default();
+    let (snapshot, duplicate) = (done.snapshot, done.repeated.is_some());
+    let made = || snapshot.versions().rev().find(|version| version.record.load_id == load_id);
+    let record = done.repeated.or_else(|| made().map(|version| Arc::clone(&version.record)));
+    let record = record.ok_or_else(|| Error::internal("a committed load is not in the log"))?;
+    Ok(LoadOutcome { record, columns_keys, snapshot, duplicate })
+}
+
+fn broke_off() -> Error {
+    Error::internal("a commit broke off; look at the dataset's versions, or repeat a load with its idempotency key")
 }
 
 fn is_commit(actions: &[Action], commit_id: &str) -> bool {

@@ -11,26 +11,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
-use object_store::ObjectStoreExt;
-
-use super::assembly::Order;
 use super::blocking::on_thread;
 use super::chunk::Chunk;
 use super::commit::{Change, PendingMerge};
-use super::convert::physical_field;
 use super::dataset::Dataset;
 use super::encode::LoadColumn;
-use super::keys::{KeyColumn, KeyKind};
-use super::rewrite::{decode_chunk, in_stored_types};
-use super::schema::{Columns, LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
-use super::selection::first_places;
-use super::snapshot::{Snapshot, Version};
-use super::split::{KeyArrays, SplitSettings, Splitter};
-use super::writer::{ChunkWriter, chunk_location};
-use crate::error::{Error, Kind, Result};
-use crate::storage::store_error;
+use super::form::StoredForm;
+use super::keys::KeyKind;
+use super::rewrite::fetch;
+use super::snapshot::Snapshot;
+use super::split::SplitSettings;
+use super::writer::ChunkWriter;
+use crate::error::{Kind, Result};
 
 /// Small chunks of one partition from which on they are merged in the background.
 const MANY_CHUNKS: usize = 8;
@@ -78,21 +70,24 @@ impl Dataset {
 
     async fn merge(self: Arc<Self>, chunks: Vec<Arc<Chunk>>, settings: &SplitSettings) -> Result<()> {
         let snapshot = self.snapshot();
-        let merge = Merge::new(&snapshot)?;
+        let form = StoredForm::of(&snapshot, snapshot.columns.clone());
         let mut batches = Vec::new();
         for chunk in &chunks {
-            let location = chunk_location(self.root(), &chunk.path)?;
-            let file = self.store().get(&location).await.map_err(|error| store_error("reading a chunk", error))?;
-            let file = file.bytes().await.map_err(|error| store_error("reading a chunk", error))?;
-            let merge = merge.clone();
-            batches.extend(on_thread(move || merge.decode(file)).await?);
+            let file = fetch(&self, chunk).await?;
+            let form = form.clone();
+            batches.extend(
+                on_thread(move || {
+                    form.decode(file)?.iter().map(|batch| form.placed(batch)).collect::<Result<Vec<_>>>()
+                })
+                .await?,
+            );
         }
-        let stored = Arc::clone(&merge.stored);
-        let (keys, form) = (merge.keys.clone(), Arc::clone(&stored));
+        let stored = Arc::clone(&form.stored);
+        let (keys, schema) = (form.keys.clone(), Arc::clone(&stored));
         let mut writer =
-            ChunkWriter::new(Arc::clone(self.store()), self.root().clone(), form, keys.into(), LoadColumn::InBatches);
+            ChunkWriter::new(Arc::clone(self.store()), self.root().clone(), schema, keys.into(), LoadColumn::InBatches);
         let settings = settings.clone();
-        let ready = on_thread(move || merge.split(&batches, settings)).await;
+        let ready = on_thread(move || form.split(&batches, settings)).await;
         let written = match ready {
             Ok(ready) => {
                 for chunk in ready {
@@ -196,113 +191,4 @@ fn within_memory(mut chunks: Vec<Arc<Chunk>>, most_rows: u64) -> Vec<Vec<Arc<Chu
         }
     }
     groups.into_iter().map(|(.., group)| group).filter(|group| group.len() > 1).collect()
-}
-
-/// How chunks are merged as of one snapshot.
-#[derive(Clone)]
-struct Merge {
-    columns: Columns,
-    /// The form of merged rows: the stored columns, the load, the place in it, remainders.
-    stored: SchemaRef,
-    keys: Vec<KeyColumn>,
-    /// Where the rows of each load begin when all versions follow one another.
-    first_places: Arc<HashMap<i64, i64>>,
-}
-
-impl Merge {
-    fn new(snapshot: &Snapshot) -> Result<Self> {
-        let stored = snapshot.columns.physical_schema();
-        let live: Vec<Version> = snapshot.live_versions().cloned().collect();
-        Ok(Self {
-            keys: keys(snapshot, &stored),
-            columns: snapshot.columns.clone(),
-            stored,
-            first_places: Arc::new(first_places(&live)),
-        })
-    }
-
-    /// The rows of a chunk in the merged form, with their places over all versions in the column that orders go by.
-    fn decode(&self, file: bytes::Bytes) -> Result<Vec<RecordBatch>> {
-        let mut batches = Vec::new();
-        for batch in decode_chunk(file)? {
-            batches.push(self.in_merged_form(&in_stored_types(&batch, &self.columns)?)?);
-        }
-        Ok(batches)
-    }
-
-    fn in_merged_form(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let rows = batch.num_rows();
-        let (mut fields, mut columns): (Vec<Field>, Vec<ArrayRef>) = (Vec::new(), Vec::new());
-        for field in self.stored.fields() {
-            let column = match batch.column_by_name(field.name()) {
-                Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-                Some(column) => arrow::compute::cast(column, field.data_type())
-                    .map_err(|error| Error::corrupt("a stored column does not fit its type").because(error))?,
-                None if field.name().starts_with(REMAINDER_PREFIX) => {
-                    Arc::new(arrow::array::Int32Array::from_value(0, rows))
-                }
-                None => arrow::array::new_null_array(field.data_type(), rows),
-            };
-            // The place in the load stays; the order's own column has another name meanwhile.
-            let name = if field.name() == ROW_COLUMN { KEPT_ROW } else { field.name() };
-            fields.push(physical_field(name, field.data_type().clone()));
-            columns.push(column);
-        }
-        columns.push(Arc::new(self.places(batch)?));
-        fields.push(physical_field(ROW_COLUMN, DataType::Int64));
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-            .map_err(|error| Error::internal("the columns of merged chunks do not fit").because(error))
-    }
-
-    fn places(&self, batch: &RecordBatch) -> Result<Int64Array> {
-        let missing = || Error::corrupt("a chunk lacks its hidden columns");
-        let numbers = |name: &str| {
-            batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Int64Type>()).ok_or_else(missing)
-        };
-        let (loads, rows) = (numbers(LOAD_COLUMN)?, numbers(ROW_COLUMN)?);
-        let place = |(load, row): (&i64, &i64)| {
-            let start = self.first_places.get(load).ok_or_else(missing)?;
-            Ok(start.saturating_add(*row))
-        };
-        loads.values().iter().zip(rows.values()).map(place).collect::<Result<Vec<i64>>>().map(Into::into)
-    }
-
-    /// The rows in order, cut into chunks.
-    fn split(&self, batches: &[RecordBatch], settings: SplitSettings) -> Result<Vec<super::split::ReadyChunk>> {
-        let order = Order::find_sparse(batches)?;
-        let mut splitter = Splitter::new(self.keys.clone(), Arc::clone(&self.stored), settings)?;
-        let mut ready = Vec::new();
-        let mut first_row = 0;
-        for number in 0..order.outputs() {
-            let batch = order.output(number)?;
-            let batch = RecordBatch::try_new(Arc::clone(&self.stored), batch.columns().to_vec())
-                .map_err(|error| Error::internal("the columns of merged chunks do not fit").because(error))?;
-            let key_array = |key: &KeyColumn| key.stored.map(|place| Arc::clone(batch.column(place)));
-            let key_arrays: KeyArrays = self.keys.iter().map(key_array).collect();
-            let rows = batch.num_rows() as i64;
-            ready.extend(splitter.push(batch, &key_arrays, first_row)?);
-            first_row += rows;
-        }
-        splitter.finish(|chunk| {
-            ready.push(chunk);
-            Ok(())
-        })?;
-        Ok(ready)
-    }
-}
-
-/// What the place of a row in its load is called while rows are put in order.
-const KEPT_ROW: &str = "__pdb_kept_row";
-
-/// The keys as they stand in the stored form.
-fn keys(snapshot: &Snapshot, stored: &Schema) -> Vec<KeyColumn> {
-    let mut keys: Vec<KeyColumn> = Vec::new();
-    for (name, kind) in snapshot.keys.iter().flatten() {
-        let physical = snapshot.columns.find(name).map(|column| column.names.physical.clone());
-        let place = physical.and_then(|physical| stored.index_of(&physical).ok());
-        let index = snapshot.columns.iter().position(|column| column.names.name == *name);
-        keys.push(KeyColumn { name: name.clone(), index, stored: place, kind: *kind });
-    }
-    keys.sort_by_key(|key| (key.kind, key.index));
-    keys
 }

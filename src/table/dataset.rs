@@ -35,7 +35,7 @@ pub struct Dataset {
     /// Only one task at a time reads new commits; the others find the state it installed.
     refreshing: tokio::sync::Mutex<()>,
     /// Only one task of this process at a time commits, in the order they came.
-    committing: tokio::sync::Mutex<()>,
+    committing: Arc<tokio::sync::Mutex<()>>,
     queue: Mutex<Vec<Waiting>>,
     /// Only one task of this process at a time merges chunks.
     compacting: tokio::sync::Mutex<()>,
@@ -92,7 +92,7 @@ impl Dataset {
             versions,
             snapshot: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
-            committing: tokio::sync::Mutex::default(),
+            committing: Arc::default(),
             queue: Mutex::default(),
             compacting: tokio::sync::Mutex::default(),
             leases: Arc::default(),
@@ -134,8 +134,8 @@ impl Dataset {
         Queue(self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) async fn commit_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.committing.lock().await
+    pub(super) async fn commit_turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.committing).lock_owned().await
     }
 
     pub(super) async fn compaction_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {

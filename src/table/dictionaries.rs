@@ -31,7 +31,7 @@ impl Dictionaries {
             return Ok(Self::default());
         }
         let mut last: Option<(&StoredCategories, Vec<ArrayRef>)> = None;
-        for version in &rows.versions {
+        for version in rows.versions.iter().chain(&rows.amendments) {
             let Some(stored) = &version.record.categories else { continue };
             // Versions that follow one another mostly have the same dictionaries.
             let values = match last.take().filter(|(known, _)| *known == stored) {

@@ -9,11 +9,11 @@ use deltalake::kernel::Action;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 
 use super::chunk::Chunk;
-use super::commit::{Change, Done, PendingLoad, PendingMerge, Waiting};
+use super::commit::{Change, Done, PendingLoad, PendingMerge, PendingRows, Waiting};
 use super::delta::{RowsChange, add_action, remove_action, table_actions};
 use super::encode::WrittenChunk;
 use super::keys::{ColumnsKeys, effective_keys};
-use super::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord};
+use super::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord, WriteKind};
 use super::rewrite::Affected;
 use super::schema::{Columns, REMAINDER_PREFIX};
 use super::snapshot::{Snapshot, Version};
@@ -40,12 +40,20 @@ pub(super) struct Draft {
     newest: i64,
     adds: Vec<Action>,
     merge: Option<PendingMerge>,
+    /// What a statement makes of rows that there are.
+    rows: Option<Replaced>,
     /// Versions that were live and no longer are, by the loads that made them.
     ending: HashMap<i64, i64>,
     /// Whether the table's schema or properties change.
     table_changes: bool,
     /// Whether a column is stored in another type from now on.
     types_change: bool,
+}
+
+/// Chunks of which a statement changed rows: the paths of the old ones, and the actions that add the new.
+struct Replaced {
+    removes: Vec<String>,
+    adds: Vec<Action>,
 }
 
 /// What becomes of a change that waits.
@@ -68,6 +76,7 @@ impl Draft {
             newest: snapshot.newest(),
             adds: Vec::new(),
             merge: None,
+            rows: None,
             ending: HashMap::new(),
             table_changes: snapshot.newest() == 0,
             types_change: false,
@@ -126,6 +135,7 @@ impl Draft {
             Change::SetRetention(retention) => self.record.retention = Some(*retention),
             Change::Expire => return Ok(self.would_expire(snapshot)),
             Change::Merge(merge) => self.fit_merge(snapshot, merge)?,
+            Change::Rows(rows) => self.fit_rows(snapshot, rows)?,
             Change::Vacuum(horizon) => self.record.horizon = Some(*horizon),
             Change::Drop => {
                 self.record.dropped = true;
@@ -155,8 +165,37 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes what a statement made of rows, unless others have changed rows since the state it was computed on.
+    fn fit_rows(&mut self, snapshot: &Snapshot, rows: &PendingRows) -> Result<()> {
+        let gone = |path: &String| snapshot.live_chunk(path).is_none();
+        if snapshot.changed > rows.base || rows.removes.iter().any(gone) {
+            return Err(Error::conflict("others changed the dataset meanwhile; nothing was stored, retry"));
+        }
+        if !self.add_load(snapshot, &rows.load, &remainder_columns(&rows.load, &rows.adds), true)? {
+            return Err(Error::internal("the change of a statement is not the first of its commit"));
+        }
+        if !is_stored_so(&rows.stored, &self.columns) {
+            return Err(Error::conflict("another load changed the type of a column meanwhile; retry"));
+        }
+        let now_ms = self.record.at.timestamp_millis();
+        let add = |(chunk, number): &(WrittenChunk, i64)| {
+            let number = usize::try_from(*number).ok().filter(|number| *number > 0);
+            add_action(chunk, number, now_ms, RowsChange::Yes)
+        };
+        let adds = rows.adds.iter().map(add).collect::<Result<_>>()?;
+        self.rows = Some(Replaced { removes: rows.removes.clone(), adds });
+        Ok(())
+    }
+
     fn fit_load(&mut self, snapshot: &Arc<Snapshot>, load: &PendingLoad, is_first: bool) -> Fit {
         let record = &load.record;
+        if self.rows.is_some() {
+            return Fit::Later;
+        }
+        if load.must_create && (snapshot.newest() > 0 || !self.record.versions.is_empty()) {
+            let lost = "another call made a dataset of this name meanwhile; nothing was stored";
+            return Fit::Answered(Err(Error::already_exists(lost)));
+        }
         if let Some(key) = &record.idempotency_key {
             if let Some(known) = snapshot.record_of_key(key) {
                 return Fit::Answered(repeat_outcome(known, load, snapshot));
@@ -171,7 +210,7 @@ impl Draft {
         if may_replace && self.record.versions.iter().any(same_key) {
             return Fit::Later;
         }
-        match self.add_load(snapshot, load, is_first) {
+        match self.add_load(snapshot, load, &remainder_columns(load, &[]), is_first) {
             Ok(true) => Fit::Taken,
             Ok(false) => Fit::Later,
             Err(error) => Fit::Answered(Err(error)),
@@ -179,7 +218,13 @@ impl Draft {
     }
 
     /// Adds a load; `false` when it must be the first of a commit.
-    fn add_load(&mut self, snapshot: &Snapshot, load: &PendingLoad, is_first: bool) -> Result<bool> {
+    fn add_load(
+        &mut self,
+        snapshot: &Snapshot,
+        load: &PendingLoad,
+        remainders: &HashSet<String>,
+        is_first: bool,
+    ) -> Result<bool> {
         if load.record.rows > 0 && load.chunks.is_empty() {
             return Err(Error::conflict("the version this load repeats is gone meanwhile; retry"));
         }
@@ -187,7 +232,7 @@ impl Draft {
         if effective != load.effective_keys {
             return Err(Error::conflict("another load fixed the dataset's keys meanwhile; retry"));
         }
-        let columns = self.columns.joined(&load.schema, &snapshot.names, &remainder_columns(load))?;
+        let columns = self.columns.joined(&load.schema, &snapshot.names, remainders)?;
         for names in &load.names {
             if columns.find(&names.name).is_none_or(|column| column.names.physical != names.physical) {
                 return Err(Error::conflict("another load added a column of a similar name meanwhile; retry"));
@@ -234,9 +279,9 @@ impl Draft {
         }
     }
 
-    /// Whether versions may be ended beside what it does: not where the same chunks are merged.
+    /// Whether versions may be ended beside what it does: not where the same chunks are merged or changed.
     fn may_expire(&self) -> bool {
-        self.merge.is_none() && self.record.horizon.is_none() && !self.record.dropped
+        self.merge.is_none() && self.rows.is_none() && self.record.horizon.is_none() && !self.record.dropped
     }
 
     /// Ends what the retention does not keep.
@@ -256,6 +301,9 @@ impl Draft {
     pub(super) fn operation(&self) -> DeltaOperation {
         if self.merge.is_some() {
             return DeltaOperation::Optimize { predicate: None, target_size: 0 };
+        }
+        if self.rows.is_some() {
+            return operation_of(self.record.versions.first().and_then(|version| version.statement));
         }
         if self.record.versions.is_empty() && !self.record.ended.is_empty() {
             return DeltaOperation::Delete { predicate: None };
@@ -319,8 +367,30 @@ impl Draft {
                 actions.push(add_action(chunk, None, now_ms, RowsChange::No)?);
             }
         }
+        if let Some(rows) = self.rows {
+            for path in &rows.removes {
+                let chunk = snapshot.live_chunk(path).ok_or_else(|| Error::internal("a changed chunk is gone"))?;
+                actions.push(remove_action(chunk, now_ms, RowsChange::Yes));
+            }
+            actions.extend(rows.adds);
+        }
         actions.extend(self.adds);
         Ok((self.record, actions))
+    }
+}
+
+/// What other programs call a statement.
+fn operation_of(statement: Option<WriteKind>) -> DeltaOperation {
+    match statement {
+        Some(WriteKind::Delete) => DeltaOperation::Delete { predicate: None },
+        Some(WriteKind::Merge) => DeltaOperation::Merge {
+            predicate: None,
+            merge_predicate: None,
+            matched_predicates: Vec::new(),
+            not_matched_predicates: Vec::new(),
+            not_matched_by_source_predicates: Vec::new(),
+        },
+        _ => DeltaOperation::Update { predicate: None },
     }
 }
 
@@ -339,7 +409,7 @@ fn expired(snapshot: &Snapshot, retention: Retention, now: DateTime<Utc>, new: &
         return Vec::new();
     }
     let mut newer: HashMap<&str, i64> = HashMap::new();
-    for record in new {
+    for record in new.iter().filter(|record| record.brings_rows()) {
         *newer.entry(&record.external_key).or_default() += 1;
     }
     let replaced: HashSet<i64> = new.iter().flat_map(|record| record.replaces.iter().copied()).collect();
@@ -347,8 +417,10 @@ fn expired(snapshot: &Snapshot, retention: Retention, now: DateTime<Utc>, new: &
     let mut gone = Vec::new();
     for version in snapshot.live_versions().rev().filter(|version| !replaced.contains(&version.record.version)) {
         let newer = newer.entry(&version.record.external_key).or_default();
-        *newer += 1;
-        let by_count = retention.keep_versions.is_some_and(|most| *newer <= most);
+        // A version without rows takes the place of none that has some.
+        *newer += i64::from(version.record.brings_rows());
+        let spare = i64::from(!version.record.brings_rows());
+        let by_count = retention.keep_versions.is_some_and(|most| *newer + spare <= most);
         let by_age = retention.keep_seconds.is_some() && oldest.is_none_or(|oldest| version.record.created_at > oldest);
         if !by_count && !by_age {
             gone.push(version.clone());
@@ -363,13 +435,10 @@ fn next_instant(last: Option<DateTime<Utc>>) -> DateTime<Utc> {
     last.map_or(now, |last| now.max(last + TimeDelta::microseconds(1)))
 }
 
-fn remainder_columns(load: &PendingLoad) -> HashSet<String> {
-    let physical: HashSet<&str> = load
-        .chunks
-        .iter()
-        .flat_map(|chunk| &chunk.remainders)
-        .filter_map(|name| name.strip_prefix(REMAINDER_PREFIX))
-        .collect();
+fn remainder_columns(load: &PendingLoad, changed: &[(WrittenChunk, i64)]) -> HashSet<String> {
+    let chunks = load.chunks.iter().chain(changed.iter().map(|(chunk, _)| chunk));
+    let physical: HashSet<&str> =
+        chunks.flat_map(|chunk| &chunk.remainders).filter_map(|name| name.strip_prefix(REMAINDER_PREFIX)).collect();
     let names = load.names.iter().filter(|names| physical.contains(names.physical.as_str()));
     names.map(|names| names.name.clone()).collect()
 }

@@ -20,13 +20,14 @@ use super::dataset::Dataset;
 use super::digest::Digest;
 use super::encode::LoadColumn;
 use super::keys::{ColumnsKeys, KeyColumn, effective_keys, find_keys};
-use super::record::{StoredCategories, VersionRecord, encode_batch, encode_schema, to_base64};
+use super::record::{StoredCategories, VersionRecord, WriteKind, encode_batch, encode_schema, to_base64};
+use super::replacement::Replacement;
 use super::schema::{ColumnNames, Columns, ROW_COLUMN, check_load_schema, without_code};
 use super::split::{KeyArrays, ReadyChunk, SplitSettings, Splitter};
 use super::types::has_remainder;
 use super::writer::{ChunkWriter, remove_file};
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::names::ExternalKey;
 use crate::storage::store_error;
 
@@ -48,6 +49,22 @@ pub struct LoadRequest {
     pub total_rows: Option<i64>,
     /// Who loads.
     pub user: String,
+    /// The kind of SQL statement whose rows these are; `None` for an upload.
+    pub statement: Option<WriteKind>,
+}
+
+/// Whether a load makes its dataset, or needs it to be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Creation {
+    /// It makes it where there is none.
+    #[default]
+    CreateOrAppend,
+    /// The dataset must be there.
+    MustExist,
+    /// There must be none of the name. Of several that make it at the same time one succeeds.
+    MustCreate,
+    /// It ends what has the name, and begins anew: readers see the old rows or the new ones.
+    Replace,
 }
 
 /// A load in progress.
@@ -61,8 +78,22 @@ pub struct Load {
     pushing: Option<JoinHandle<Result<Pushed>>>,
     writer: Option<ChunkWriter>,
     category_file: Option<String>,
+    /// Whether it must be the first of its dataset.
+    must_create: bool,
+    /// What gives its table the dataset's name once it is committed.
+    replacement: Option<Replacement>,
     rows: i64,
     bytes: i64,
+}
+
+/// A load whose rows are stored, and that is not committed.
+pub(super) struct Prepared {
+    /// The dataset.
+    pub dataset: Arc<Dataset>,
+    /// What is to be committed.
+    pub pending: PendingLoad,
+    /// The file of its categories.
+    pub category_file: Option<String>,
 }
 
 /// A batch that went through: the body for the next one, and chunks that are full.
@@ -103,8 +134,41 @@ impl Load {
     pub async fn begin(dataset: Arc<Dataset>, request: LoadRequest, settings: SplitSettings) -> Result<Self> {
         dataset.refresh().await?;
         let load_id = clock::random_id();
-        let (body, pushing, writer, category_file) = (None, None, None, None);
-        Ok(Self { dataset, request, settings, load_id, body, pushing, writer, category_file, rows: 0, bytes: 0 })
+        let (body, pushing, writer, category_file, replacement) = (None, None, None, None, None);
+        let (must_create, rows, bytes) = (false, 0, 0);
+        Ok(Self {
+            dataset,
+            request,
+            settings,
+            load_id,
+            body,
+            pushing,
+            writer,
+            category_file,
+            must_create,
+            replacement,
+            rows,
+            bytes,
+        })
+    }
+
+    /// The load, which must be the first of its dataset.
+    pub(super) fn that_must_create(self) -> Self {
+        Self { must_create: true, ..self }
+    }
+
+    /// The load, whose table gets the dataset's name once it is committed.
+    pub(super) fn that_replaces(self, replacement: Replacement) -> Self {
+        Self { replacement: Some(replacement), ..self }
+    }
+
+    /// Adds categories to those of the rows: as many dictionaries, in the order of the schema.
+    ///
+    /// # Errors
+    /// As [`Load::push`].
+    pub(super) async fn add_categories(&mut self, categories: CategoryBuilder) -> Result<()> {
+        self.settle().await?;
+        self.body.as_mut().map_or(Err(no_schema()), |body| body.categories.absorb(categories))
     }
 
     /// Rows received so far.
@@ -205,18 +269,38 @@ impl Load {
     /// and those of
     /// storing and committing. After an error nothing of the load is visible, or (an unknown outcome, which the
     /// message names) a repeat with the same idempotency key tells.
-    pub async fn finish(mut self) -> Result<LoadOutcome> {
+    pub async fn finish(self) -> Result<LoadOutcome> {
+        let (prepared, replacement) = self.prepare().await?;
+        let Prepared { dataset, pending, category_file } = prepared;
+        let chunks: Vec<String> = pending.chunks.iter().map(|chunk| chunk.path.clone()).collect();
+        let outcome = Arc::clone(&dataset).commit_load(pending).await;
+        let is_unused = match &outcome {
+            // A repeat has stored nothing that its version names.
+            Ok(outcome) => outcome.duplicate,
+            // After any other error the outcome may be unknown.
+            Err(error) => error.kind() == Kind::AlreadyExists,
+        };
+        if is_unused {
+            for path in chunks.iter().chain(&category_file) {
+                remove_file(dataset.store(), dataset.root(), path).await;
+            }
+        }
+        let outcome = outcome?;
+        if let Some(replacement) = replacement {
+            replacement.finish(&dataset, &outcome.snapshot).await?;
+        }
+        Ok(outcome)
+    }
+
+    /// Stores what is left, for a commit that others make.
+    ///
+    /// # Errors
+    /// As [`Load::finish`], but for those of committing; nothing is left then.
+    pub(super) async fn prepare(mut self) -> Result<(Prepared, Option<Replacement>)> {
         match self.finish_rows().await {
             Ok(pending) => {
-                let chunks: Vec<String> = pending.chunks.iter().map(|chunk| chunk.path.clone()).collect();
-                let outcome = Arc::clone(&self.dataset).commit_load(pending).await;
-                // A repeat has stored nothing that its version names; after an error the outcome may be unknown.
-                if outcome.as_ref().is_ok_and(|outcome| outcome.duplicate) {
-                    for path in chunks.iter().chain(&self.category_file) {
-                        remove_file(self.dataset.store(), self.dataset.root(), path).await;
-                    }
-                }
-                outcome
+                let Self { dataset, category_file, replacement, .. } = self;
+                Ok((Prepared { dataset, pending, category_file }, replacement))
             }
             Err(error) => {
                 self.abandon().await;
@@ -269,9 +353,12 @@ impl Load {
             schema: to_base64(&body.encoded_schema).into(),
             categories,
             replaces: Vec::new(),
+            statement: self.request.statement,
+            changes: Vec::new(),
         };
+        let must_create = self.must_create;
         let (schema, Layout { stored, names, .. }, effective_keys) = (body.schema, body.layout, body.effective_keys);
-        Ok(PendingLoad { record, schema, stored, names, effective_keys, chunks })
+        Ok(PendingLoad { record, schema, stored, names, effective_keys, chunks, must_create })
     }
 
     /// Moves the rows that waited for the end to the writer, without holding more than a chunk between the two.

@@ -38,6 +38,14 @@ impl Dataset {
         self.commit(Change::Expire).await.map(|done| done.expired)
     }
 
+    /// Ends versions that the retention no longer keeps.
+    ///
+    /// # Errors
+    /// Those of committing.
+    pub(super) async fn expire_now(self: Arc<Self>) -> Result<()> {
+        self.commit(Change::Expire).await.map(drop)
+    }
+
     /// Ends the dataset. Its files stay until they are vacuumed.
     ///
     /// # Errors

@@ -6,10 +6,12 @@
 //! | `dataset` | an opened dataset and its newest state |
 //! | `snapshot`, `replay`, `chunk`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
 //! | `record` | what a commit says of its versions |
+//! | `command` | a load as callers ask for it, and what they are told of it |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
-//! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
+//! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
+//! | `manage`, `form`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
 
@@ -19,6 +21,7 @@ mod buffers;
 mod catalog;
 mod categories;
 mod chunk;
+mod command;
 mod commit;
 mod compact;
 mod convert;
@@ -27,7 +30,9 @@ mod delta;
 mod dictionaries;
 mod digest;
 mod draft;
+mod edit;
 mod encode;
+mod form;
 mod group;
 mod keys;
 mod lease;
@@ -38,7 +43,9 @@ mod order;
 mod ranges;
 mod read;
 mod record;
+mod replacement;
 mod replay;
+mod revision;
 mod rewrite;
 mod scan;
 mod schema;
@@ -46,6 +53,7 @@ mod selection;
 mod snapshot;
 mod spill;
 mod split;
+mod sql_values;
 mod stats;
 mod types;
 mod vacuum;
@@ -53,19 +61,23 @@ mod writer;
 
 pub use self::catalog::Catalog;
 pub use self::chunk::{Chunk, LoadRows};
-pub use self::commit::LoadOutcome;
+pub use self::command::{committed, read_request};
+pub use self::commit::{CommitTurn, LoadOutcome};
 pub use self::compact::{Compaction, Eagerness};
+pub use self::convert::restore_interval;
 pub use self::dataset::{Dataset, unknown_dataset};
 pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
 pub use self::lease::Lease;
-pub use self::load::{Load, LoadRequest};
+pub use self::load::{Creation, Load, LoadRequest};
 pub use self::maintenance::{Maintenance, MaintenanceSettings};
 pub use self::read::{FrameRead, ReadSettings, RowFilter};
-pub use self::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord};
-pub use self::schema::{Column, Columns, LOAD_COLUMN, ROW_COLUMN};
+pub use self::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord, WriteKind};
+pub use self::revision::{ChangedColumn, Revision, RowChanges};
+pub use self::schema::{Column, ColumnNames, Columns, LOAD_COLUMN, ROW_COLUMN};
 pub use self::selection::{SelectedChunk, SelectedRows, Selection};
 pub use self::snapshot::{End, Snapshot, Version};
 pub use self::split::{MAX_DATE_KEYS, MAX_ID_KEYS, SplitSettings};
+pub use self::sql_values::{check_nulls, from_sql};
 pub use self::stats::{Bound, ColumnStats};
 pub use self::types::sql_type;
 pub use self::vacuum::Vacuumed;

@@ -13,7 +13,7 @@ use super::dictionaries::Dictionaries;
 use super::lease::Lease;
 use super::scan::Scan;
 use super::selection::{SelectedChunk, SelectedRows, Selection};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Version};
 use crate::error::{Error, Result, shorten};
 use crate::metrics::Metrics;
 
@@ -75,7 +75,7 @@ impl FrameRead {
         let _lease = dataset.lease(rows.oldest_commit)?;
         let mut schema = project(&rows.schema, &selection.columns)?;
         let dictionaries = Dictionaries::load(&dataset, &rows, &schema).await?;
-        if rows.versions.len() > 1 {
+        if rows.versions.len() > 1 || !rows.amendments.is_empty() {
             schema = dictionaries.with_wide_keys(&schema)?;
         }
         Ok(Self { dataset, snapshot, rows, schema, dictionaries, filter, settings, metrics, _lease })
@@ -93,12 +93,12 @@ impl FrameRead {
 
     /// The rows it has; `None` with a filter, which only reading tells.
     pub fn total_rows(&self) -> Option<i64> {
-        self.filter.is_none().then(|| self.rows.versions.iter().map(|version| version.record.rows).sum())
+        self.filter.is_none().then(|| self.rows.chunks.iter().map(|selected| selected.rows() as i64).sum())
     }
 
     /// The Arrow bytes it has, about.
     pub fn total_bytes(&self) -> Option<i64> {
-        self.filter.is_none().then(|| self.rows.versions.iter().map(|version| version.record.bytes).sum())
+        self.filter.is_none().then(|| self.rows.versions.iter().map(Version::bytes).sum())
     }
 
     /// When the newest commit that this read sees was made.

@@ -166,6 +166,28 @@ pub struct VersionRecord {
     /// Earlier versions that this one made no longer live.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<i64>,
+    /// The kind of SQL statement that made it; `None` for a load.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<WriteKind>,
+    /// Earlier versions of which its statement changed rows. They stay live, with fewer rows or other values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<i64>,
+}
+
+/// A SQL statement that makes a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WriteKind {
+    /// `CREATE TABLE`, also with a query.
+    Create,
+    /// `INSERT`.
+    Insert,
+    /// `DELETE` and `TRUNCATE`.
+    Delete,
+    /// `UPDATE`.
+    Update,
+    /// `MERGE`.
+    Merge,
 }
 
 /// Where the dictionaries of a load are kept.
@@ -179,6 +201,11 @@ pub enum StoredCategories {
 }
 
 impl VersionRecord {
+    /// Whether it counts as the newest of its key: a load does, a statement only when it brought rows.
+    pub fn brings_rows(&self) -> bool {
+        self.statement.is_none() || self.rows > 0
+    }
+
     /// The logical schema.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! From one snapshot to the next: what the actions of a commit change.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
@@ -39,6 +40,23 @@ fn read_record(info: &CommitInfo) -> Result<Option<CommitRecord>> {
     serde_json::from_value(record.clone()).map(Some).map_err(|error| damaged().because(error))
 }
 
+/// Whether a commit changes which rows there are, or the columns.
+fn changes_rows(record: &CommitRecord) -> bool {
+    !record.versions.is_empty() || !record.ended.is_empty() || record.dropped
+}
+
+/// The rows that the chunks of a commit hold more of each load than before.
+#[derive(Default)]
+struct MovedRows(HashMap<i64, i64>);
+
+impl MovedRows {
+    fn count(&mut self, chunk: &Chunk, sign: i64) {
+        for of in &chunk.loads {
+            *self.0.entry(of.load_id).or_default() += sign * of.rows as i64;
+        }
+    }
+}
+
 impl Snapshot {
     /// The state after the commit `log_version`, whose actions are given.
     ///
@@ -58,16 +76,26 @@ impl Snapshot {
             next.instants.insert(log_version, record.at);
             next.apply_versions(record)?;
         }
+        if record.as_ref().is_none_or(changes_rows) {
+            next.changed = log_version;
+        }
+        let mut moved = MovedRows::default();
         for action in actions {
             if let Action::Remove(remove) = action {
-                next.remove_chunk(&remove.path);
+                let removed = next.remove_chunk(&remove.path);
+                removed.iter().for_each(|chunk| moved.count(chunk, -1));
             }
         }
         let schema = Schema::new(next.stats_columns.as_ref().clone());
         for action in actions {
             if let Action::Add(add) = action {
-                next.add_chunk(Chunk::read(add, &schema, log_version)?);
+                let chunk = Chunk::read(add, &schema, log_version)?;
+                moved.count(&chunk, 1);
+                next.add_chunk(chunk);
             }
+        }
+        for version in record.iter().flat_map(|record| &record.versions) {
+            version.changes.iter().for_each(|changed| next.count_rows(*changed, &moved));
         }
         if let Some(horizon) = record.and_then(|record| record.horizon) {
             next.forget(horizon);
@@ -136,7 +164,11 @@ impl Snapshot {
         self.totals.versions += 1;
         self.totals.rows += record.rows;
         self.totals.bytes += record.bytes;
-        let version = Version { record, schema, committed: self.log_version, end: None };
+        let rows = record.rows;
+        let version = Version { record, schema, committed: self.log_version, end: None, rows };
+        if version.record.categories.is_some() && !version.record.changes.is_empty() {
+            self.amendments.insert(self.newest, version.clone());
+        }
         self.last = Some(version.clone());
         self.versions.insert(self.newest, version);
         Ok(())
@@ -162,8 +194,17 @@ impl Snapshot {
         let Some(version) = self.versions.get_mut(&number).filter(|version| version.is_live()) else { return };
         version.end = Some(End { at, committed, state });
         self.totals.versions -= 1;
-        self.totals.rows -= version.record.rows;
-        self.totals.bytes -= version.record.bytes;
+        self.totals.rows -= version.rows;
+        self.totals.bytes -= version.bytes();
+    }
+
+    /// Counts what a statement moved in and out of a version.
+    fn count_rows(&mut self, number: i64, moved: &MovedRows) {
+        let Some(version) = self.versions.get_mut(&number).filter(|version| version.is_live()) else { return };
+        let (rows, bytes) = (version.rows, version.bytes());
+        version.rows += moved.0.get(&version.record.load_id).copied().unwrap_or_default();
+        self.totals.rows += version.rows - rows;
+        self.totals.bytes += version.bytes() - bytes;
     }
 
     fn add_chunk(&mut self, chunk: Chunk) {
@@ -176,11 +217,12 @@ impl Snapshot {
         self.live.insert(id, Arc::new(chunk));
     }
 
-    fn remove_chunk(&mut self, path: &str) {
-        let Some(id) = self.live_by_path.remove(path) else { return };
-        let Some(mut chunk) = self.live.remove(&id) else { return };
+    fn remove_chunk(&mut self, path: &str) -> Option<Arc<Chunk>> {
+        let id = self.live_by_path.remove(path)?;
+        let mut chunk = self.live.remove(&id)?;
         Arc::make_mut(&mut chunk).removed = Some(self.log_version);
-        self.removed.insert(id, chunk);
+        self.removed.insert(id, Arc::clone(&chunk));
+        Some(chunk)
     }
 
     /// Forgets what a vacuum deletes: chunks that were removed by the commit `horizon` or before, and the versions that
@@ -200,6 +242,9 @@ impl Snapshot {
         for number in ended {
             self.versions.remove(&number);
         }
+        let is_needed = |version: &Version| version.record.changes.iter().any(|n| self.versions.contains_key(n));
+        let needed = self.amendments.iter().filter(|(_, version)| is_needed(version));
+        self.amendments = needed.map(|(number, version)| (*number, version.clone())).collect();
         if let Some(now) = self.newest_instant() {
             let keys = self.by_idempotency_key.iter().filter(|(_, record)| {
                 !self.versions.contains_key(&record.version) && now - record.created_at > IDEMPOTENCY_KEY_LIFE

@@ -15,7 +15,7 @@ use super::blocking::on_thread;
 use super::chunk::Chunk;
 use super::convert::recast;
 use super::dataset::Dataset;
-use super::encode::{LoadColumn, WrittenChunk, encode_chunk};
+use super::encode::{EncodedChunk, LoadColumn, WrittenChunk, encode_chunk};
 use super::schema::{Columns, LOAD_COLUMN};
 use super::writer::{chunk_location, remove_file};
 use crate::clock;
@@ -122,10 +122,18 @@ impl Rewrite {
     }
 }
 
-async fn rewrite(dataset: &Dataset, columns: &Columns, chunk: &Chunk, kept: &[i64]) -> Result<WrittenChunk> {
+/// The file of a chunk.
+///
+/// # Errors
+/// Those of the storage.
+pub(super) async fn fetch(dataset: &Dataset, chunk: &Chunk) -> Result<Bytes> {
     let location = chunk_location(dataset.root(), &chunk.path)?;
     let stored = dataset.store().get(&location).await.map_err(|error| store_error("reading a chunk", error))?;
-    let file = stored.bytes().await.map_err(|error| store_error("reading a chunk", error))?;
+    stored.bytes().await.map_err(|error| store_error("reading a chunk", error))
+}
+
+async fn rewrite(dataset: &Dataset, columns: &Columns, chunk: &Chunk, kept: &[i64]) -> Result<WrittenChunk> {
+    let file = fetch(dataset, chunk).await?;
     let kept = if kept.len() == chunk.loads.len() { None } else { Some(kept.to_vec()) };
     let columns = columns.clone();
     let encoded = on_thread(move || {
@@ -141,6 +149,14 @@ async fn rewrite(dataset: &Dataset, columns: &Columns, chunk: &Chunk, kept: &[i6
         encode_chunk(&schema, &batches, LoadColumn::InBatches)
     })
     .await?;
+    store_beside(dataset, chunk, encoded).await
+}
+
+/// Stores a chunk in the folder of another, whose partition it is of.
+///
+/// # Errors
+/// Those of the storage.
+pub(super) async fn store_beside(dataset: &Dataset, chunk: &Chunk, encoded: EncodedChunk) -> Result<WrittenChunk> {
     let folder = chunk.path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let path = format!("{folder}{}.parquet", clock::new_ulid());
     let bytes = encoded.file.len() as u64;

@@ -35,6 +35,8 @@ pub struct SelectedRows {
     pub versions: Vec<Version>,
     /// The logical schema of their union; where there are none, the last schema that there was.
     pub schema: SchemaRef,
+    /// The versions of statements that changed their rows, and may have brought categories for them.
+    pub(super) amendments: Vec<Version>,
     /// The chunks that hold their rows.
     pub chunks: Vec<SelectedChunk>,
     /// The oldest state that they are read from: what counted after this commit must not be deleted meanwhile.
@@ -81,7 +83,8 @@ impl Selection {
         let chunks = self.chunks(snapshot, &versions, at);
         let commits = versions.iter().map(|version| snapshot.commit_of(version, at));
         let oldest_commit = commits.min().unwrap_or(snapshot.log_version);
-        Ok(SelectedRows { versions, schema, chunks, oldest_commit })
+        let amendments = amendments(snapshot, &versions, at);
+        Ok(SelectedRows { versions, schema, amendments, chunks, oldest_commit })
     }
 
     /// The versions that were ever made under the external key, vacuumed ones excepted.
@@ -119,7 +122,8 @@ impl Selection {
         }
         let live = |version: &&Version| self.as_of.map_or_else(|| version.is_live(), |at| version.was_live(at));
         if self.use_last {
-            return Ok(self.known(snapshot).rev().find(live).cloned().into_iter().collect());
+            let newest = self.known(snapshot).rev().filter(|version| version.record.brings_rows()).find(live);
+            return Ok(newest.cloned().into_iter().collect());
         }
         Ok(self.known(snapshot).filter(live).cloned().collect())
     }
@@ -145,6 +149,21 @@ impl Selection {
         };
         found.into_values().map(all_as_none).collect()
     }
+}
+
+/// The versions of statements that changed rows of `versions` by the commit `at`, and are not among them.
+fn amendments(snapshot: &Snapshot, versions: &[Version], at: Option<i64>) -> Vec<Version> {
+    let mut found: BTreeMap<i64, Version> = BTreeMap::new();
+    if snapshot.amendments.is_empty() {
+        return Vec::new();
+    }
+    for version in versions {
+        for amendment in snapshot.amendments_of(version, snapshot.commit_of(version, at)) {
+            found.entry(amendment.record.version).or_insert_with(|| amendment.clone());
+        }
+    }
+    versions.iter().for_each(|version| drop(found.remove(&version.record.version)));
+    found.into_values().collect()
 }
 
 /// Where the rows of each load begin when the versions of a selection follow one another.

@@ -30,6 +30,8 @@ pub struct Version {
     pub committed: i64,
     /// What made it no longer live.
     pub end: Option<End>,
+    /// The rows it has now, or had when it ended: those that were loaded, without those that statements deleted.
+    pub rows: i64,
 }
 
 /// The end of a version.
@@ -52,6 +54,12 @@ impl Version {
     /// Whether it counted in the union at `instant`, inclusive.
     pub fn was_live(&self, instant: DateTime<Utc>) -> bool {
         self.record.created_at <= instant && self.end.is_none_or(|end| end.at > instant)
+    }
+
+    /// The Arrow bytes of its rows, about: of those that were loaded, the part that is left.
+    pub fn bytes(&self) -> i64 {
+        let part = i128::from(self.record.bytes) * i128::from(self.rows) / i128::from(self.record.rows.max(1));
+        if self.rows == self.record.rows { self.record.bytes } else { i64::try_from(part).unwrap_or(self.record.bytes) }
     }
 
     /// The word for its state.
@@ -84,6 +92,11 @@ pub struct Snapshot {
     pub(super) versions: OrdMap<i64, Version>,
     /// The newest number ever given, 0 before the first.
     pub(super) newest: i64,
+    /// The last commit that changed which rows there are, or the columns; others only store them otherwise.
+    pub(super) changed: i64,
+    /// Versions of statements that changed rows of earlier ones and may have brought categories for them. One stays as
+    /// long as any of those does.
+    pub(super) amendments: OrdMap<i64, Version>,
     /// The newest version, which stays even when it is vacuumed: an empty dataset has its schema.
     pub(super) last: Option<Version>,
     pub(super) live: OrdMap<ChunkId, Arc<Chunk>>,
@@ -124,6 +137,8 @@ impl Default for Snapshot {
             horizon: None,
             versions: OrdMap::new(),
             newest: 0,
+            changed: -1,
+            amendments: OrdMap::new(),
             last: None,
             live: OrdMap::new(),
             removed: OrdMap::new(),
@@ -191,6 +206,16 @@ impl Snapshot {
     pub fn commit_of(&self, version: &Version, at: Option<i64>) -> i64 {
         let last = version.end.map_or(self.log_version, |end| end.committed - 1);
         at.map_or(last, |at| at.clamp(version.committed, last.max(version.committed)))
+    }
+
+    /// The versions of statements that changed rows of `version` up to the commit `log_version` and may have brought
+    /// categories for them.
+    pub(super) fn amendments_of(&self, version: &Version, log_version: i64) -> impl Iterator<Item = &Version> {
+        let number = version.record.version;
+        self.amendments
+            .range(number..)
+            .map(|(_, amendment)| amendment)
+            .filter(move |amendment| amendment.committed <= log_version && amendment.record.changes.contains(&number))
     }
 
     /// The chunks with rows of a load that counted right after the commit `log_version`, in the order they were added.

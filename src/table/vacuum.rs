@@ -118,11 +118,11 @@ fn earlier(by: Duration) -> DateTime<Utc> {
 
 fn named_files(root: &Path, snapshot: &Snapshot) -> Result<HashSet<Path>> {
     let chunks = snapshot.live_chunks().chain(snapshot.removed_chunks()).map(|chunk| chunk.path.as_str());
-    let categories =
-        snapshot.versions().chain(snapshot.last_version()).filter_map(|version| match &version.record.categories {
-            Some(StoredCategories::File(path)) => Some(path.as_str()),
-            _ => None,
-        });
+    let versions = snapshot.versions().chain(snapshot.last_version()).chain(snapshot.amendments.values());
+    let categories = versions.filter_map(|version| match &version.record.categories {
+        Some(StoredCategories::File(path)) => Some(path.as_str()),
+        _ => None,
+    });
     chunks.chain(categories).map(|path| chunk_location(root, path)).collect()
 }
 

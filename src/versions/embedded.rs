@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use super::{DatasetRecord, ForgottenTable, Head, MAX_PAGE, VersionStore};
 use crate::error::{Error, Result};
@@ -227,6 +227,47 @@ impl VersionStore for EmbeddedVersionStore {
         .await
     }
 
+    async fn stage(&self, tenant: &TenantId, table_id: &str, until: DateTime<Utc>) -> Result<()> {
+        let (tenant, id, micros) = (tenant.as_str().to_string(), table_id.to_string(), until.timestamp_micros());
+        self.run(move |connection| {
+            let remember = "insert into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+            connection.execute(remember, params![id, tenant, micros])
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn replace(
+        &self,
+        tenant: &TenantId,
+        name: &DatasetName,
+        table_id: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Option<String>> {
+        let (tenant, name) = (tenant.as_str().to_string(), name.as_str().to_string());
+        let (id, micros) = (table_id.to_string(), at.timestamp_micros());
+        let replaced = self.run(move |connection| {
+            // Immediate, because it reads before it writes and another process may do the same.
+            let all = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+            let named = "select table_id from dataset where tenant = ? and name = ?";
+            let old: Option<String> = all.query_row(named, params![tenant, name], |row| row.get(0)).optional()?;
+            if all.execute("delete from forgotten where table_id = ?", params![id])? == 0 {
+                return Ok(None);
+            }
+            if let Some(old) = &old {
+                let remember = "insert into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+                all.execute(remember, params![old, tenant, micros])?;
+                all.execute("delete from dataset where table_id = ?", params![old])?;
+            }
+            let insert = "insert into dataset (table_id, tenant, name) values (?, ?, ?)";
+            all.execute(insert, params![id, tenant, name])?;
+            all.commit()?;
+            Ok(Some(old))
+        });
+        let not_staged = || Error::conflict("the load took so long that its table was given up; repeat it");
+        replaced.await?.ok_or_else(not_staged)
+    }
+
     async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
         let micros = before.timestamp_micros();
         self.run(move |connection| {
@@ -321,6 +362,27 @@ mod tests {
         let all = store.list_all(None).await.unwrap();
         assert_eq!(all.iter().map(|record| record.table_id.as_str()).collect::<Vec<_>>(), ["t2"]);
         assert!(store.list_all(Some("t2")).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_staged_table_takes_a_name_once_and_the_old_one_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
+        let tenant = TenantId::default_tenant();
+        store.create(&tenant, &name("a"), "t1").await.unwrap();
+        let at = DateTime::from_timestamp_micros(1_000_000).unwrap();
+        let later = at + chrono::TimeDelta::seconds(1);
+        store.stage(&tenant, "t2", later).await.unwrap();
+        assert_eq!(store.forgotten(later).await.unwrap(), []);
+        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().table_id, "t1");
+        assert_eq!(store.replace(&tenant, &name("a"), "t2", at).await.unwrap(), Some("t1".into()));
+        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().table_id, "t2");
+        let gone = ForgottenTable { tenant: tenant.clone(), table_id: "t1".into() };
+        assert_eq!(store.forgotten(later).await.unwrap(), [gone]);
+        assert!(store.replace(&tenant, &name("a"), "t2", at).await.is_err());
+        assert!(store.replace(&tenant, &name("b"), "t3", at).await.is_err());
+        store.stage(&tenant, "t3", later).await.unwrap();
+        assert_eq!(store.replace(&tenant, &name("b"), "t3", at).await.unwrap(), None);
     }
 
     #[tokio::test]

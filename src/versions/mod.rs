@@ -94,6 +94,25 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn forget(&self, table_id: &str, at: DateTime<Utc>) -> Result<()>;
 
+    /// Remembers a table that has no name yet like one that loses it at `until`.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn stage(&self, tenant: &TenantId, table_id: &str, until: DateTime<Utc>) -> Result<()>;
+
+    /// Gives a staged table a name, and takes the name from the table that has it, which is remembered as by
+    /// [`VersionStore::forget`]; all at once. Gives the id of that table.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`], and [`Kind::Conflict`](crate::error::Kind::Conflict) when the table is not staged.
+    async fn replace(
+        &self,
+        tenant: &TenantId,
+        name: &DatasetName,
+        table_id: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Option<String>>;
+
     /// At most [`MAX_PAGE`] tables that lost their names before `before`.
     ///
     /// # Errors

@@ -335,7 +335,6 @@ def test_an_id_is_found_in_its_range(server, start_server):
         "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM read_parquet('/etc/passwd')",
         "EXPLAIN ANALYZE COPY (SELECT 1) TO 'pandas-db-copied.csv'",
-        "INSERT INTO {table} VALUES (DATE '2024-01-01', 1, 'x')",
         "EXPLAIN ANALYZE INSERT INTO {table} VALUES (DATE '2024-01-01', 1, 'x')",
         "CREATE FUNCTION f(INT) RETURNS INT RETURN $1",
         "PREPARE p AS SELECT 1",

@@ -44,7 +44,7 @@ def text(field: int, value: str | bytes | None) -> bytes:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Split a message into (field number, value); only the wire types 0 and 2 occur in what is read here."""
+    """Split a message into (field number, value); values of eight bytes stay bytes."""
     position = 0
 
     def take() -> int:
@@ -60,6 +60,10 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
     while position < len(message):
         key = take()
+        if key & 7 == 1:
+            yield key >> 3, message[position : position + 8]
+            position += 8
+            continue
         value = take()
         if key & 7 == 2:
             yield key >> 3, message[position : position + value]
@@ -151,7 +155,11 @@ class RawFlight:
     """
 
     def __init__(self, location: str, *, max_receive: int = 4 * 1024 * 1024):
-        options = [("grpc.max_receive_message_length", max_receive), ("grpc.max_send_message_length", -1)]
+        options = [
+            ("grpc.max_receive_message_length", max_receive),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),  # A connection of its own: session options are kept by connection.
+        ]
         self.channel = grpc.insecure_channel(location.removeprefix("grpc://"), options=options)
 
     def __enter__(self) -> RawFlight:

@@ -1,14 +1,15 @@
-//! Runs the real-client suites against the built program: `tests/clients` (pyarrow, polars, deltalake, raw gRPC, the
-//! command line), and `python/tests`, those of the Python SDK, on the newest and on the oldest pandas that it supports.
+//! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
+//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line), and that of the Python SDK
+//! in `python/tests`, on the newest and on the oldest pandas that it supports.
 //!
-//! The virtual environments they need are made below the target folder, and kept there until the requirements change.
+//! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The oldest Python that the SDK supports; where there is none the tests run on the one there is.
-const OLDEST_PYTHON: &str = "python3.9";
 const PYTHON: &str = "python3";
+/// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
+const OLDEST_PYTHON: &str = "python3.9";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -19,33 +20,46 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-fn runs(python: &str) -> bool {
-    let version = Command::new(python).arg("--version").stdin(Stdio::null()).output();
-    version.is_ok_and(|output| output.status.success())
-}
-
-/// The interpreter of a virtual environment that has exactly what a file of requirements pins, and the SDK as it is.
-fn environment(name: &str, base: &str, requirements: &str) -> PathBuf {
+/// The folder `name` below the target folder, emptied and filled by `make` if any of the files has changed since.
+fn made_from(name: &str, files: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let requirements = root().join(requirements);
-    let wanted = std::fs::read_to_string(&requirements).expect("the requirements are there");
-    let (stamp, python) = (folder.join("installed.txt"), folder.join("bin/python"));
-    if !std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&folder));
-        pip(&python, &[], &["-r".as_ref(), &requirements]);
-        std::fs::write(&stamp, wanted).expect("the stamp can be written");
+    let read = |file: &&str| std::fs::read_to_string(root().join(file)).expect("the file is there");
+    let (stamp, wanted) = (folder.join("installed.txt"), files.iter().map(read).collect::<String>());
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
+        return folder;
     }
-    // Built with what the requirements pin, and anew each time, because its sources may have changed.
-    pip(&python, &["--no-deps", "--no-build-isolation", "--force-reinstall"], &[&root().join("python")]);
-    python
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    make(&folder);
+    std::fs::write(&stamp, wanted).expect("the stamp can be written");
+    folder
 }
 
-fn pip(python: &Path, options: &[&str], what: &[&Path]) {
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(Command::new(python).args(install).args(options).args(what));
+/// The interpreter of a virtual environment that has exactly what a file of requirements pins.
+fn python(name: &str, base: &str, requirements: &str) -> PathBuf {
+    let folder = made_from(name, &[requirements], |folder| {
+        run(Command::new(base).args(["-m", "venv"]).arg(folder));
+        run(pip_install(&folder.join("bin/python")).arg("-r").arg(root().join(requirements)));
+    });
+    folder.join("bin/python")
 }
 
-fn pytest(python: &Path, folder: &str) {
+fn pip_install(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    command
+}
+
+/// Builds the SDK with what the environment has, and installs it: each time, because its sources may have changed.
+fn install_sdk(python: &Path) {
+    run(pip_install(python).args(["--no-deps", "--no-build-isolation", "--force-reinstall"]).arg(root().join("python")));
+}
+
+fn can_run(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn pytest(python: &Path, folder: &str) -> Command {
     let folder = root().join(folder);
     let mut pytest = Command::new(python);
     pytest
@@ -54,26 +68,53 @@ fn pytest(python: &Path, folder: &str) {
         .env("PANDAS_DB_BIN", env!("CARGO_BIN_EXE_pandas-db"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .current_dir(&folder);
-    run(&mut pytest);
+    pytest
+}
+
+/// The packages of npm that the lock file pins. Their install scripts are not run; none of them needs any.
+fn node_modules() -> PathBuf {
+    let files = ["tests/clients/npm/package.json", "tests/clients/npm/package-lock.json"];
+    let folder = made_from("clients-npm", &files, |folder| {
+        for file in files {
+            let name = Path::new(file).file_name().expect("the file has a name");
+            std::fs::copy(root().join(file), folder.join(name)).expect("the file can be copied");
+        }
+        // Not `npm ci`: a package for another system that was never published keeps it from taking the lock file.
+        run(Command::new("npm")
+            .args(["install", "--no-save", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"])
+            .current_dir(folder));
+    });
+    folder.join("node_modules")
 }
 
 #[test]
 fn real_clients() {
-    pytest(&environment("clients-venv", PYTHON, "tests/clients/requirements.txt"), "tests/clients");
+    let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
+    let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
+    install_sdk(&own);
+    run(pytest(&own, "tests/clients")
+        .env("PANDAS_DB_SUPERSET_PYTHON", superset)
+        .env("PANDAS_DB_NODE_MODULES", node_modules()));
 }
 
 #[test]
 fn python_sdk_on_the_newest_pandas() {
-    let python = environment("sdk-newest-venv", PYTHON, "python/tests/requirements-newest.txt");
-    let tool = |words: &[&str]| run(Command::new(&python).arg("-m").args(words).current_dir(root().join("python")));
-    tool(&["mypy", "--no-incremental"]);
-    tool(&["ruff", "check", "--no-cache"]);
-    tool(&["ruff", "format", "--check", "--no-cache"]);
-    pytest(&python, "python/tests");
+    let python = python("sdk-newest-venv", PYTHON, "python/tests/requirements-newest.txt");
+    install_sdk(&python);
+    for check in [
+        &["mypy", "--no-incremental"][..],
+        &["ruff", "check", "--no-cache"],
+        &["ruff", "format", "--check", "--no-cache"],
+    ] {
+        run(Command::new(&python).arg("-m").args(check).current_dir(root().join("python")));
+    }
+    run(&mut pytest(&python, "python/tests"));
 }
 
 #[test]
 fn python_sdk_on_the_oldest_pandas() {
-    let base = if runs(OLDEST_PYTHON) { OLDEST_PYTHON } else { PYTHON };
-    pytest(&environment("sdk-oldest-venv", base, "python/tests/requirements-oldest.txt"), "python/tests");
+    let base = if can_run(OLDEST_PYTHON) { OLDEST_PYTHON } else { PYTHON };
+    let python = python("sdk-oldest-venv", base, "python/tests/requirements-oldest.txt");
+    install_sdk(&python);
+    run(&mut pytest(&python, "python/tests"));
 }

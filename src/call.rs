@@ -38,7 +38,7 @@ impl Drain {
 
 /// One running call. Whatever carries its work holds it; when that is dropped without an outcome, the caller went away.
 #[derive(Debug)]
-pub(super) struct Call {
+pub struct Call {
     timer: Option<CallTimer>,
     span: Span,
     _running: TaskTrackerToken,
@@ -49,7 +49,7 @@ impl Call {
     ///
     /// # Errors
     /// [`Kind::Unavailable`] when the server is stopping.
-    pub(super) fn begin(drain: &Drain, metrics: &Metrics, name: &'static str) -> Result<Self> {
+    pub fn begin(drain: &Drain, metrics: &Metrics, name: &'static str) -> Result<Self> {
         let running = drain.calls.token();
         if drain.has_started() {
             return Err(Error::unavailable("the server is shutting down; retry on another or later"));
@@ -59,12 +59,12 @@ impl Call {
     }
 
     /// The span that the call's log lines belong to.
-    pub(super) fn span(&self) -> &Span {
+    pub fn span(&self) -> &Span {
         &self.span
     }
 
     /// Ends the call with its outcome.
-    pub(super) fn finish(mut self, outcome: Result<(), &Error>) {
+    pub fn finish(mut self, outcome: Result<(), &Error>) {
         let Some(timer) = self.timer.take() else { return };
         let (seconds, _entered) = (timer.elapsed_seconds(), self.span.enter());
         match outcome {

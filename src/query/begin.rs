@@ -1,0 +1,52 @@
+//! A statement, whatever it is: a query is planned, to be run when its rows are wanted; what changes something is run at
+//! once, and gives how many rows it changed.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::engine::{Engine, PlannedQuery};
+use super::parameters::Parameters;
+use super::statement::Statement;
+use super::write::{StatementKind, WriteCaller, classify};
+use crate::error::{Error, Result};
+
+/// A statement that was begun.
+pub enum Begun {
+    /// A query, planned.
+    Query(Box<PlannedQuery>),
+    /// A change, made: how many rows it was.
+    Affected(i64),
+}
+
+impl Engine {
+    /// Plans a query, or makes a change.
+    ///
+    /// # Errors
+    /// Those of [`Engine::plan`] and [`Engine::write`].
+    pub async fn begin(&self, caller: &WriteCaller, statement: &Statement) -> Result<Begun> {
+        match classify(&statement.sql)? {
+            StatementKind::Query => Ok(Begun::Query(Box::new(self.plan(&caller.tenant, statement).await?))),
+            StatementKind::Write => {
+                let parameters = statement.parameters.as_ref().map(Parameters::batch);
+                let outcome = self.write(caller, &statement.sql, parameters, &statement.options).await?;
+                Ok(Begun::Affected(outcome.rows))
+            }
+        }
+    }
+}
+
+/// The schema of what a change gives.
+pub fn affected_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("count", DataType::Int64, false)]))
+}
+
+/// What a change gives: how many rows it was.
+///
+/// # Errors
+/// Never.
+pub fn affected_batch(rows: i64) -> Result<RecordBatch> {
+    RecordBatch::try_new(affected_schema(), vec![Arc::new(Int64Array::from(vec![rows]))])
+        .map_err(|error| Error::internal("a number of rows cannot be put together").because(error))
+}

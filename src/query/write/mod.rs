@@ -1,0 +1,161 @@
+//! The statements that write: what they mean, and how they run.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `statement` | which statements there are, and what of their many forms is understood |
+//! | `parameters` | `$1`, `$2`, … and their values |
+//! | `names` | the dataset that a statement writes |
+//! | `session` | the session that its parts are planned in, and the group of chunks that it works on |
+//! | `select` | queries made of the parts of a statement |
+//! | `create`, `insert` | statements that are a load |
+//! | `revise`, `change`, `merge` | statements that change rows |
+//!
+//! A statement runs once, whole or not at all. Those that change rows are computed on one state of their dataset and
+//! are computed anew when others change it meanwhile, so that they seem to run one after the other.
+
+mod change;
+mod create;
+mod insert;
+mod merge;
+mod names;
+mod parameters;
+mod revise;
+mod select;
+mod session;
+mod statement;
+
+use std::future::Future;
+
+use arrow::array::RecordBatch;
+use tokio::time::Instant;
+
+use self::insert::rows_of_parameters;
+use self::parameters::Parameters;
+use self::statement::Write;
+use super::engine::{Engine, timed_out};
+use super::options::SessionOptions;
+use super::statement::Statement as QueryStatement;
+use crate::error::{Error, Kind, Result};
+use crate::names::TenantId;
+
+/// Who writes.
+#[derive(Debug, Clone)]
+pub struct WriteCaller {
+    /// Whose datasets.
+    pub tenant: TenantId,
+    /// The user, whom versions name.
+    pub user: String,
+}
+
+/// What a statement did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteOutcome {
+    /// Rows added, changed and deleted.
+    pub rows: i64,
+    /// The version that it made; `None` when it changed nothing, or made or ended a dataset without rows.
+    pub version: Option<i64>,
+}
+
+impl WriteOutcome {
+    /// What two runs did one after the other.
+    fn and(self, later: Self) -> Self {
+        Self { rows: self.rows + later.rows, version: later.version.or(self.version) }
+    }
+}
+
+/// What a statement is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatementKind {
+    /// It reads, or is refused as a query.
+    Query,
+    /// It writes, by [`Engine::write`].
+    Write,
+}
+
+/// Tells what a statement is, from its text alone. To explain a write is to read.
+///
+/// # Errors
+/// [`Kind::Invalid`] for a text that is no statement.
+pub fn classify(sql: &str) -> Result<StatementKind> {
+    Ok(if statement::read(sql)?.is_some() { StatementKind::Write } else { StatementKind::Query })
+}
+
+/// One run of one statement.
+struct Run<'a> {
+    engine: &'a Engine,
+    caller: &'a WriteCaller,
+    /// The text of the statement.
+    sql: String,
+    options: &'a SessionOptions,
+    parameters: Parameters,
+    deadline: Instant,
+}
+
+impl Engine {
+    /// Runs a statement that writes. `params` has a column for each of `$1`, `$2`, …: of its rows, an `INSERT` of
+    /// values takes all in one load, and any other statement runs once with each.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`] for a statement or a value that is wrong, [`Kind::NotFound`] and [`Kind::AlreadyExists`] where
+    /// the dataset is absent or there, [`Kind::Conflict`] when others kept changing it meanwhile, [`Kind::Timeout`]
+    /// when it takes too long; nothing is changed then.
+    pub async fn write(
+        &self,
+        caller: &WriteCaller,
+        sql: &str,
+        params: Option<&RecordBatch>,
+        options: &SessionOptions,
+    ) -> Result<WriteOutcome> {
+        let deadline = Instant::now() + options.timeout(self.settings.timeout);
+        let write = statement::read(sql)?;
+        let write = write.ok_or_else(|| Error::invalid("this statement does not write; run it as a query"))?;
+        let given = Parameters::new(params);
+        let run = |parameters| Run { engine: self, caller, sql: sql.to_string(), options, parameters, deadline };
+        if given.rows() > 1 {
+            if let Some(insert) = rows_of_parameters(&write)? {
+                return run(given).insert(insert).await;
+            }
+        }
+        let mut done = WriteOutcome::default();
+        for row in 0..given.rows() {
+            done = done.and(run(given.row(row)).write(write.clone()).await?);
+        }
+        Ok(done)
+    }
+}
+
+impl Run<'_> {
+    /// The statement as sessions are made for it.
+    fn statement(&self) -> QueryStatement {
+        QueryStatement::new(self.sql.as_str(), self.options.clone())
+    }
+
+    async fn write(&self, write: Write) -> Result<WriteOutcome> {
+        match write {
+            Write::Create(create) => self.create(*create).await,
+            Write::CreateSchema => Ok(WriteOutcome::default()),
+            Write::Drop { name, if_exists } => self.drop_table(&name, if_exists).await,
+            Write::Insert(insert) => self.insert(*insert).await,
+            Write::Revise(revise) => self.revise(*revise).await,
+        }
+    }
+
+    /// Waits for the part of a statement that changes nothing yet, as long as there is time.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout_at(self.deadline, work).await {
+            Ok(done) => done,
+            Err(_) => Err(timed_out(self.options.timeout(self.engine.settings.timeout))),
+        }
+    }
+}
+
+/// How often a statement is computed before its caller is told to retry.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Whether a statement that failed so can be computed anew: it lost a race, and surely stored nothing.
+fn is_lost(error: &Error) -> bool {
+    error.kind() == Kind::Conflict
+}
+
+#[cfg(test)]
+mod tests;
