@@ -29,7 +29,7 @@ ARROW_MATRIX = {sample: table for sample, table in MATRIX.items() if isinstance(
 
 def assert_same(got: pd.DataFrame, sent: pd.DataFrame, *, which_missing: bool = True) -> None:
     """Check that a frame is another in everything, down to which missing value an object is if that is wanted."""
-    objects = [position for position, kind in enumerate(sent.dtypes) if kind == object]
+    objects = [position for position, kind in enumerate(sent.dtypes) if str(kind) == "object"]
     assert list(got.dtypes) == list(sent.dtypes)
     for position in objects:
         for one, other in zip(got.iloc[:, position], sent.iloc[:, position]):

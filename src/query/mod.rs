@@ -14,6 +14,7 @@
 //! | `table_name` | `dataset@last`, `dataset$versions`: what stands behind a dataset's name |
 //! | `history` | versions and chunks as tables |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
+//! | `intervals` | intervals, put together from their parts |
 //! | `pruning` | which chunks a condition can rule out |
 //! | `selection` | a `GetDataframe` as the rows that it selects |
 //! | `filter` | the condition of a `GetDataframe` |
@@ -35,6 +36,7 @@ mod extremes;
 mod failure;
 mod filter;
 mod history;
+mod intervals;
 mod options;
 mod output;
 mod parameters;
