@@ -52,7 +52,9 @@ fn pip_install(python: &Path) -> Command {
 
 /// Builds the SDK with what the environment has, and installs it: each time, because its sources may have changed.
 fn install_sdk(python: &Path) {
-    run(pip_install(python).args(["--no-deps", "--no-build-isolation", "--force-reinstall"]).arg(root().join("python")));
+    run(pip_install(python)
+        .args(["--no-deps", "--no-build-isolation", "--force-reinstall"])
+        .arg(root().join("python")));
 }
 
 fn can_run(program: &str) -> bool {
