@@ -21,7 +21,7 @@ use super::session::{Computing, WriteSession};
 use super::statement::{Write, inserted_table, refuse};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::clock;
-use crate::error::{Error, Result, shorten};
+use crate::error::{Error, Kind, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
 use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql, with_any_categories};
 
@@ -129,8 +129,19 @@ impl Run<'_> {
     }
 
     async fn source(&self, query: &Query) -> Result<Source> {
-        let is_values = matches!(query.body.as_ref(), SetExpr::Values(_));
-        let computing = if is_values { Computing::AsWritten } else { Computing::Parallel };
+        if !matches!(query.body.as_ref(), SetExpr::Values(_)) {
+            return self.source_by(query, Computing::Parallel).await;
+        }
+        match self.source_by(query, Computing::AsWritten).await {
+            // Beside NaN or an infinity, which no decimal is, the numbers of a column are floats.
+            Err(error) if error.kind() == Kind::Invalid => {
+                self.source_by(query, Computing::Parallel).await.map_err(|_| error)
+            }
+            source => source,
+        }
+    }
+
+    async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
         let session =
             WriteSession::open(self.engine, &self.caller.tenant, &self.statement(), &self.parameters, computing)
                 .await?;
