@@ -44,9 +44,8 @@ NOT_BUILT = {
     r"INSERT OVERWRITE|Only INSERT INTO|insert operation": "INSERT OVERWRITE is not built",
 }
 RUNNER_TABLES = {
-    "test_partition_table", "temp", "table_with_many_types", "table_with_map", "table_with_metadata", "union_table",
+    "test_partition_table", "table_with_many_types", "table_with_map", "table_with_metadata", "union_table",
     "approx_distinct_union_test", "dict_struct_table", "dict_struct_nullable", "larger_table", "smaller_table",
-    "table_a", "table_b",
 }  # fmt: skip
 OF_THE_RUNNER = "tables that the test runner makes in memory"
 FILLS = re.compile(

@@ -101,7 +101,7 @@ EXPRESSIONS = [
     "make_array(1, NULL), named_struct('a', 1, 'b', 's'), MAP {'a': 1}, make_array(make_array('x'))",
     "date_trunc('day', now()), extract(year FROM now()), DATE '2024-01-02' - DATE '2024-01-01'",
     "arrow_cast(1, 'Timestamp(Second, Some(\"+02:00\"))'), arrow_cast('a', 'BinaryView')",
-    "arrow_cast(1, 'Duration(Second)'), arrow_cast(1, 'Date64'), arrow_cast(1, 'Time32(Second)')",
+    "arrow_cast(1, 'Duration(Second)'), arrow_cast(1, 'Date64'), arrow_cast('12:00:00', 'Time32(Second)')",
 ]
 
 
