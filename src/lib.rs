@@ -32,6 +32,13 @@
 //! What computes
 //! runs on threads of its own, and a slow client slows the read, not the server's memory.
 //!
+//! # A statement that writes
+//!
+//! `INSERT` and `CREATE TABLE` are loads of what a query gives. `UPDATE`, `DELETE` and `MERGE` become queries that tell
+//! rows by the load they came with and their place in it ([`query::Engine::write`]); of the chunks that hold those rows
+//! new ones are made ([`table::Revision`]), and one commit puts them in place of the old. It is refused, and the
+//! statement computed anew, when another commit has changed rows since.
+//!
 //! # Words
 //!
 //! *Dataset*, *load*, *version*, *external key*, *chunk* (one Parquet file), *partition* (one date, one range of ids),

@@ -31,6 +31,14 @@ pub fn from_sql(column: &str, values: &ArrayRef, logical: &DataType) -> Result<A
     })
 }
 
+/// The type with keys that number any categories. Those of a frame may number few; a read widens them where it must.
+pub fn with_any_categories(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => DataType::Dictionary(Box::new(DataType::Int64), values.clone()),
+        other => other.clone(),
+    }
+}
+
 /// Checks that values of a column, in the type that it has over all versions, can be in rows of one version, which has
 /// it as `field`.
 ///

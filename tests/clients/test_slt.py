@@ -1,9 +1,10 @@
 """DataFusion's own ``.slt`` files, run through the Flight port.
 
-The files come with the crate of DataFusion's test runner, in the version that the server is built with. What is left out
-is said, with a reason each, in ``tests/sql/slt/left_out.txt`` (files and records) and in ``slt_run.REFUSED`` (kinds of
-statements, and what depends on them). A record that should fail passes when it is refused with a client's error; the
-words of the message are ours. ``PANDAS_DB_SLT_FILES`` runs those files alone whose names hold it.
+The files come with the crate of DataFusion's test runner, in the version that the server is built with. What is left
+out is said, with a reason each, in ``tests/sql/slt/left_out.txt`` (files and records) and in ``slt_run.REFUSED`` and
+``slt_run.NOT_BUILT`` (kinds of statements, and what depends on them). A record that should fail passes when it is
+refused with a client's error; the words of the message are ours. ``PANDAS_DB_SLT_FILES`` runs those files alone whose
+names hold it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, Ident, ObjectName,
-    SqlOption, Statement, Value,
+    ColumnDef, ColumnOption, CreateTable, CreateTableOptions, DataType as SqlType, ExactNumberInfo, Expr,
+    HiveDistributionStyle, Ident, ObjectName, SqlOption, Statement, Value,
 };
 
 use super::insert::{Intake, MakesVersion, Source};
@@ -33,6 +33,7 @@ impl Run<'_> {
         check(&create)?;
         let name = WrittenTable::read(&create.name, &self.options)?.dataset()?;
         let options = Options::take(&mut create)?;
+        create.columns.iter_mut().for_each(|column| widen_float(&mut column.data_type));
         let creation = match (create.or_replace, create.if_not_exists) {
             (true, true) => return Err(Error::invalid("OR REPLACE and IF NOT EXISTS contradict each other")),
             (true, false) => Creation::Replace,
@@ -110,6 +111,15 @@ fn check(create: &CreateTable) -> Result<()> {
     }
     let has_columns = !create.columns.is_empty() || create.query.is_some();
     if !has_columns { Err(Error::invalid("CREATE TABLE takes columns, or AS and a query")) } else { Ok(()) }
+}
+
+/// `FLOAT(53)` is a double in standard SQL; the engine would make it a single.
+fn widen_float(data_type: &mut SqlType) {
+    if let SqlType::Float(ExactNumberInfo::Precision(digits)) = data_type
+        && *digits > u64::from(f32::MANTISSA_DIGITS)
+    {
+        *data_type = SqlType::DoublePrecision;
+    }
 }
 
 fn not_null(columns: &[ColumnDef]) -> Vec<String> {

@@ -23,7 +23,7 @@ use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::clock;
 use crate::error::{Error, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
-use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql};
+use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql, with_any_categories};
 
 /// Rows on their way from a query into a load: the column of the load that each of its columns is for.
 pub(super) struct Intake {
@@ -46,7 +46,9 @@ impl Intake {
                 _ => return Err(Error::invalid(format!("column '{}' is named twice; name it once", shorten(name)))),
             }
         }
-        Ok(Self { schema: Arc::clone(schema), sources })
+        let field = |field: &Arc<Field>| field.as_ref().clone().with_data_type(with_any_categories(field.data_type()));
+        let fields: Vec<Field> = schema.fields().iter().map(field).collect();
+        Ok(Self { schema: Arc::new(Schema::new(fields)), sources })
     }
 
     /// The rows of a query's batch as the load takes them.
