@@ -105,7 +105,7 @@ impl Run<'_> {
     /// Inserts what a query gives.
     pub(super) async fn insert(&self, insert: Insert) -> Result<WriteOutcome> {
         check(&insert)?;
-        let written = WrittenTable::read(inserted_table(&insert.table)?, &self.options)?;
+        let written = WrittenTable::read(inserted_table(&insert.table)?, self.options)?;
         let (name, named) = (written.dataset()?, insert.columns.iter().map(column_name).collect::<Result<Vec<_>>>()?);
         let query = insert.source.ok_or_else(|| Error::invalid("INSERT takes VALUES or a query"))?;
         let mut lost = None;
