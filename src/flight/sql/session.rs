@@ -186,7 +186,7 @@ mod tests {
     use crate::names::TenantId;
 
     fn caller(user: &str) -> Principal {
-        Principal { user: user.into(), tenant: TenantId::default_tenant() }
+        Principal::new(user, TenantId::default_tenant())
     }
 
     fn request(name: &str, value: Option<Sent>) -> Bytes {
