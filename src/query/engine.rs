@@ -181,9 +181,9 @@ impl Engine {
     pub fn run_batch<T: Send + 'static>(
         &self,
         batch: RecordBatch,
-        mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
+        finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> ResultStream<T> {
-        let item = stream::once(std::future::ready(batch)).map(move |batch| finish(batch));
+        let item = stream::once(std::future::ready(batch)).map(finish);
         self.bounded(self.cpu.forward(item.boxed()).boxed(), Instant::now())
     }
 
