@@ -83,14 +83,11 @@ pub(super) fn no_column(name: &str, schema: &Schema) -> Error {
 }
 
 /// An `INSERT` that takes all rows of parameters at once; `None` for another statement.
-///
-/// # Errors
-/// As [`WrittenTable::read`].
-pub(super) fn rows_of_parameters(write: &Write) -> Result<Option<Insert>> {
-    let Write::Insert(insert) = write else { return Ok(None) };
+pub(super) fn rows_of_parameters(write: &Write) -> Option<Insert> {
+    let Write::Insert(insert) = write else { return None };
     let body = insert.source.as_ref().map(|source| source.body.as_ref());
     let takes = matches!(body, Some(SetExpr::Values(values)) if values.rows.len() == 1);
-    Ok(takes.then(|| insert.as_ref().clone()))
+    takes.then(|| insert.as_ref().clone())
 }
 
 /// Where the rows of an `INSERT` come from.
