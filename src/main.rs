@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use pandas_db::cli::{ClientCommand, ServerOptions};
+use pandas_db::cli::{ClientCommand, ServerOptions, UserCommand};
 use pandas_db::config::{Config, ServeArgs};
 use pandas_db::error::{Error, Result};
 
@@ -41,6 +41,9 @@ enum Command {
     /// Run the server (also without any command)
     #[command(args_override_self = true, allow_negative_numbers = true)]
     Serve(Box<ServeArgs>),
+    /// Add, remove or list the users of --auth users
+    #[command(subcommand)]
+    User(UserCommand),
     #[command(flatten)]
     Client(Box<ClientCommand>),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Serve(args)) => serve(*args),
+        Some(Command::User(command)) => report(command.run()),
         Some(Command::Client(command)) => match command.check() {
             Ok(()) => report(run(pandas_db::cli::run(*command))),
             Err(error) => refuse(error),
@@ -80,8 +84,8 @@ fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result
         options.iter().find(is_given).and_then(Arg::get_long).map(|long| format!("--{long}"))
     };
     let misplaced = match matches.subcommand_name() {
-        None | Some("serve") => given(options::<ServerOptions>())
-            .map(|option| format!("{option} is for the commands that talk to a server, not for serve")),
+        None | Some("serve" | "user") => given(options::<ServerOptions>())
+            .map(|option| format!("{option} is for the commands that talk to a server, not for serve and user")),
         Some(_) => None,
     };
     let misplaced = misplaced.or_else(|| {

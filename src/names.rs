@@ -14,6 +14,10 @@ use crate::error::{Error, Result, shorten};
 pub const MAX_SEGMENT_CHARS: usize = 128;
 /// Bytes of a whole dataset name, slashes included.
 pub const MAX_NAME_BYTES: usize = 512;
+/// Bytes of a tenant's name: the `sub` of an issuer may be that long.
+pub const MAX_TENANT_BYTES: usize = 255;
+/// The longest folder of a tenant; file systems take 255 bytes.
+const MAX_FOLDER_BYTES: usize = 200;
 /// Bytes of an external key or an idempotency key.
 pub const MAX_KEY_BYTES: usize = 256;
 /// The group of versions that gave no external key of their own.
@@ -35,6 +39,40 @@ impl TenantId {
     /// The tenant of a server without authentication.
     pub fn default_tenant() -> Self {
         Self("default".into())
+    }
+
+    /// Reads the tenant that credentials name. It is taken byte by byte: nothing is trimmed, folded or normalised.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for an empty or over-long name, and control characters.
+    pub fn parse(name: &str) -> Result<Self> {
+        if name.is_empty() || name.len() > MAX_TENANT_BYTES || name.chars().any(char::is_control) {
+            return Err(Error::invalid(format!(
+                "tenant '{}': a tenant's name is 1 to {MAX_TENANT_BYTES} bytes without control characters",
+                shorten(name)
+            )));
+        }
+        Ok(Self(name.into()))
+    }
+
+    /// The name as one folder, other than that of any other tenant: ASCII letters, digits, `_` and `-` stand for
+    /// themselves, and every other byte for `!` and its two hexadecimal digits. For a name that would become too long
+    /// stand `!!` and its SHA-256.
+    pub fn folder(&self) -> String {
+        let mut folder = String::with_capacity(self.0.len());
+        for byte in self.0.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+                folder.push(char::from(byte));
+            } else {
+                folder.push_str(&format!("!{byte:02X}"));
+            }
+        }
+        if folder.len() > MAX_FOLDER_BYTES {
+            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.0.as_bytes());
+            let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            return format!("!!{digits}");
+        }
+        folder
     }
 
     /// The tenant that a record of ours names.
@@ -263,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn tenants_have_folders_of_their_own() {
+        let names =
+            ["a", "A", "a/b", "ab", "a!2Fb", "a%2Fb", ".", "..", "a ", " a", "\u{e9}", "e\u{301}", "a.b", "a\\b"];
+        let folders: std::collections::BTreeSet<_> =
+            names.iter().map(|name| TenantId::parse(name).unwrap().folder()).collect();
+        assert_eq!(folders.len(), names.len());
+        assert!(folders.iter().all(|folder| !folder.contains(['/', '.', '\\', '%'])));
+        assert_eq!(TenantId::default_tenant().folder(), "default");
+        let long = |end: &str| TenantId::parse(&format!("{}{end}", "|".repeat(250))).unwrap().folder();
+        assert!(long("a") != long("b") && long("a").len() < MAX_FOLDER_BYTES);
+        for name in ["", "a\0", "a\n", &"x".repeat(MAX_TENANT_BYTES + 1)] {
+            assert!(TenantId::parse(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
     fn external_keys() {
         assert_eq!(ExternalKey::parse(None).unwrap(), ExternalKey::parse(Some("NOW")).unwrap());
         assert_eq!(ExternalKey::parse(Some("default")).unwrap(), ExternalKey::parse(Some("NOW")).unwrap());
@@ -272,6 +326,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn folders_of_two_tenants_differ(one in "[a-b/!.%2F]{1,6}", other in "[a-b/!.%2F]{1,6}") {
+            let folder = |name: &str| TenantId::parse(name).unwrap().folder();
+            prop_assert_eq!(folder(&one) == folder(&other), one == other);
+        }
+
         #[test]
         fn a_name_that_parses_is_stable_and_within_its_alphabet(text in "\\PC{0,40}") {
             if let Ok(name) = DatasetName::parse(&text) {

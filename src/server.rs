@@ -13,6 +13,8 @@ use tonic::transport::Server;
 use tracing::{info, warn};
 
 use self::connections::Connections;
+use self::tls::Tls;
+use crate::auth::{Authenticator, SigningSecret};
 use crate::call::Drain;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -25,6 +27,7 @@ use crate::table::{Catalog, Maintenance, MaintenanceSettings, ReadSettings, Spli
 use crate::versions::EmbeddedVersionStore;
 
 mod connections;
+mod tls;
 
 /// Calls that one connection may have open; more are refused by the protocol itself.
 const MAX_STREAMS_PER_CONNECTION: u32 = 128;
@@ -38,6 +41,9 @@ const MAX_LOAD_BYTES: usize = 256 << 20;
 const ORDER_SHARE: usize = 10;
 const MAX_ORDER_BYTES: usize = 192 << 20;
 const MIN_SHARE_BYTES: usize = 8 << 20;
+/// What clients and server agree on in a TLS handshake.
+const FLIGHT_PROTOCOL: &[u8] = b"h2";
+const HTTP_PROTOCOL: &[u8] = b"http/1.1";
 /// A connection that does not answer for this long is gone.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -47,6 +53,8 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// # Errors
 /// When storage or an address cannot be opened.
 pub async fn serve(config: Config) -> Result<()> {
+    let tls = |protocol| config.tls.as_ref().map(|files| Tls::open(files, protocol)).transpose();
+    let (flight_tls, http_tls) = (tls(FLIGHT_PROTOCOL)?, tls(HTTP_PROTOCOL)?);
     let listener = bind("listen", config.listen).await?;
     let http_listener = match config.http {
         Some(address) => Some(bind("http", address).await?),
@@ -57,15 +65,17 @@ pub async fn serve(config: Config) -> Result<()> {
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
     let (stop, stop_http) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let flight = tokio::spawn(serve_flight(service, listener, config.clone(), Arc::clone(&stop)));
+    let connections = Connections::new(listener, config.max_connections, flight_tls);
+    let flight = tokio::spawn(serve_flight(service, connections, config.max_message_bytes, Arc::clone(&stop)));
     let http = http_listener.map(|listener| {
-        let connections = Connections::new(listener, config.max_connections);
+        let connections = Connections::new(listener, config.max_connections, http_tls);
         tokio::spawn(serve_http(http_state, connections, Arc::clone(&stop_http)))
     });
     let background = tokio::spawn(maintenance.run());
     // Before the ready line, since whoever reads it may stop the server at once.
     let stopped = stop_signals()?;
-    announce(flight_address, http_address)?;
+    warn_of_plain_text(&config);
+    announce(config.tls.is_some(), flight_address, http_address)?;
     stopped.await;
 
     info!("stopping; running calls get {} s", config.shutdown_grace.as_secs_f64());
@@ -117,6 +127,10 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let secret = SigningSecret::open(&config.handle_key)?;
+    let authenticator = Authenticator::open(&config.auth, &secret)?;
+    let warmed_up = authenticator.clone();
+    tokio::spawn(async move { warmed_up.warm_up().await });
     let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
     let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let maintenance = MaintenanceSettings {
@@ -127,7 +141,8 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
     let service = Service {
         datasets: Arc::clone(&datasets),
         engine: Arc::clone(&engine),
-        tickets: TicketKey::open(&config.handle_key)?,
+        authenticator: authenticator.clone(),
+        tickets: TicketKey::new(secret.bytes()),
         maintenance: maintenance.clone(),
         loads: LoadSettings { split: split.clone(), max_message_bytes: config.max_message_bytes },
         metrics: metrics.clone(),
@@ -139,7 +154,7 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         time: config.query_timeout,
         spill_folder: config.spill_folder.clone(),
     };
-    let http = HttpState { datasets: Arc::clone(&datasets), engine, split, limits, metrics, drain };
+    let http = HttpState { datasets: Arc::clone(&datasets), engine, authenticator, split, limits, metrics, drain };
     Ok((service, http, Maintenance::new(datasets, maintenance)))
 }
 
@@ -148,9 +163,9 @@ fn share(memory_bytes: usize, part: usize, most: usize) -> usize {
     (memory_bytes / part).clamp(MIN_SHARE_BYTES, most)
 }
 
-async fn serve_flight(service: Service, listener: TcpListener, config: Config, stop: Arc<Notify>) {
+async fn serve_flight(service: Service, connections: Connections, max_message_bytes: usize, stop: Arc<Notify>) {
     let flight = FlightServiceServer::new(service)
-        .max_decoding_message_size(config.max_message_bytes)
+        .max_decoding_message_size(max_message_bytes)
         .max_encoding_message_size(usize::MAX);
     let served = Server::builder()
         .max_concurrent_streams(Some(MAX_STREAMS_PER_CONNECTION))
@@ -160,7 +175,7 @@ async fn serve_flight(service: Service, listener: TcpListener, config: Config, s
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(flight)
-        .serve_with_incoming_shutdown(Connections::new(listener, config.max_connections), stop.notified())
+        .serve_with_incoming_shutdown(connections, stop.notified())
         .await;
     if let Err(error) = served {
         warn!(%error, "Flight ended");
@@ -174,11 +189,22 @@ async fn serve_http(state: HttpState, connections: Connections, stop: Arc<Notify
     }
 }
 
+/// Behind a proxy that speaks TLS this is as it should be; otherwise the network can read along.
+fn warn_of_plain_text(config: &Config) {
+    let is_open = !config.listen.ip().is_loopback() || config.http.is_some_and(|http| !http.ip().is_loopback());
+    if config.tls.is_none() && is_open {
+        warn!(
+            "data and credentials are in plain text on the network; give --tls-cert and --tls-key, or a proxy with TLS"
+        );
+    }
+}
+
 /// The one line on stdout, by which scripts know that calls are taken and where.
-fn announce(flight: SocketAddr, http: Option<SocketAddr>) -> Result<()> {
-    let http = http.map_or(String::new(), |address| format!(" http=http://{address}"));
+fn announce(has_tls: bool, flight: SocketAddr, http: Option<SocketAddr>) -> Result<()> {
+    let (grpc, https) = if has_tls { ("grpc+tls", "https") } else { ("grpc", "http") };
+    let http = http.map_or(String::new(), |address| format!(" http={https}://{address}"));
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "pandas-db ready flight=grpc://{flight}{http}")
+    writeln!(stdout, "pandas-db ready flight={grpc}://{flight}{http}")
         .and_then(|()| stdout.flush())
         .map_err(|error| Error::unavailable("the ready line cannot be written to stdout").because(error))
 }

@@ -107,6 +107,26 @@ def test_list_delete_and_sql(rest, client, name):
     assert rest.list_dataframes(name) == []
 
 
+def test_the_options_of_a_read(rest, name):
+    first = rest.load_dataframe(FRAME, name)
+    rest.load_dataframe(FRAME.assign(flag=False), name, external_key="ü & b")
+    assert len(rest.get_dataframe(name)) == 6
+    assert_frame_equal(rest.get_dataframe(name, version=1), FRAME)
+    assert_frame_equal(rest.get_dataframe(name, as_of=first["created_at"]), FRAME)
+    assert_frame_equal(rest.get_dataframe(name, use_last=True), FRAME.assign(flag=False))
+    assert_frame_equal(rest.get_dataframe(name, external_key="ü & b"), FRAME.assign(flag=False))
+    got = rest.get_dataframe(name, columns=["text", "id"], filter="flag AND id = 1")
+    assert got.to_dict("records") == [{"text": "", "id": 1}]
+    assert rest.get_dataframe(name, filter="id = 0").empty
+
+
+def test_statements_that_write(rest, name):
+    rest.load_dataframe(FRAME, name)
+    schema, _, last = name.rpartition("/")
+    assert rest.sql(f'DELETE FROM "{schema}"."{last}" WHERE id = 1') == 1
+    assert len(rest.get_dataframe(name)) == 2
+
+
 def test_names_are_quoted_in_the_path(rest, name):
     odd = f"{name}/ünï 2024/a.b-c_d"
     rest.load_dataframe(FRAME, odd)
@@ -127,10 +147,6 @@ def test_errors_are_those_of_flight(rest, name):
 def test_what_rest_cannot_do_is_said(rest, name):
     rest.load_dataframe(FRAME, name)
     cannot = {
-        "version=": lambda: rest.get_dataframe(name, version=1),
-        "as_of=": lambda: rest.get_dataframe(name, as_of="2024-01-01T00:00:00Z"),
-        "columns=": lambda: rest.get_dataframe(name, columns=["id"]),
-        "filter=": lambda: rest.get_dataframe(name, filter="id = 1"),
         "iter_dataframe": lambda: list(rest.iter_dataframe(name)),
         "params=": lambda: rest.sql("SELECT $1", [1]),
         "list_versions": lambda: rest.list_versions(name),

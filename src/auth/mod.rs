@@ -1,19 +1,34 @@
-//! Who calls.
+//! Who calls, and what that caller may do.
+//!
+//! [`Authenticator`] turns the credentials of a call into a [`Principal`]; Flight and HTTP ask it for every call that
+//! touches data, metadata too.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `credentials` | what the headers of a call say |
+//! | `authenticator` | the one question, and the modes of `--auth` |
+//! | `principal` | the answer |
+//! | `secret` | the secret of `--handle-key`, and keys made of it |
+//! | `bearer` | tokens of our own, which a log-in answers with |
+//! | `jwt`, `jwks`, `issuer` | `--auth jwt`: tokens, keys, and where those come from |
+//! | `users`, `accounts`, `passwords`, `backoff` | `--auth users`: the file, its passwords, failed log-ins |
 
-use crate::names::TenantId;
+mod accounts;
+mod authenticator;
+mod backoff;
+mod bearer;
+mod credentials;
+mod issuer;
+mod jwks;
+mod jwt;
+mod passwords;
+mod principal;
+mod secret;
+mod users;
 
-/// A caller, as its credentials say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
-    /// The user.
-    pub user: String,
-    /// Whose datasets the user works on.
-    pub tenant: TenantId,
-}
-
-impl Principal {
-    /// Everybody, on a server without authentication.
-    pub fn local() -> Self {
-        Self { user: "local".into(), tenant: TenantId::default_tenant() }
-    }
-}
+pub use self::accounts::{Account, Accounts, TOKEN_USER, read_accounts, write_accounts};
+pub use self::authenticator::{Authenticator, Identity};
+pub use self::credentials::{Credentials, MAX_CREDENTIALS_BYTES};
+pub use self::passwords::{check_password, hash_password};
+pub use self::principal::{Principal, Role};
+pub use self::secret::SigningSecret;

@@ -5,6 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow_flight::FlightClient;
@@ -13,6 +14,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
+use super::tls::tls_connector;
 use crate::error::{Error, Result};
 
 /// How long a connection may take to stand.
@@ -28,32 +30,41 @@ const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Which server to talk to, and as whom.
 #[derive(Clone, clap::Args)]
 pub struct ServerOptions {
-    /// Address of the server: grpc://HOST:PORT (also grpc+tcp:// and http://)
+    /// Address of the server: grpc://HOST:PORT (also grpc+tcp:// and http://), or grpc+tls://HOST:PORT (also https://)
     #[arg(long, env = "PANDAS_DB_SERVER", default_value = "grpc://127.0.0.1:50051", value_name = "URL")]
     pub server: String,
     /// Bearer token to send with every call
     #[arg(long, env = "PANDAS_DB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
+    /// Certificate authorities to trust with grpc+tls://, in PEM form [default: those of the system]
+    #[arg(long, env = "PANDAS_DB_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 impl fmt::Debug for ServerOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The token is a secret and stays out of logs.
         let token = self.token.as_ref().map(|_| "***");
-        f.debug_struct("ServerOptions").field("server", &self.server).field("token", &token).finish()
+        f.debug_struct("ServerOptions").field("server", &self.server).field("token", &token).finish_non_exhaustive()
     }
 }
 
 /// Connects, with the token and the limits of this client set.
 pub(super) async fn connect(options: &ServerOptions) -> Result<FlightClient> {
-    let endpoint = Endpoint::from_shared(http_address(&options.server)?)
+    let address = Address::parse(&options.server)?;
+    let endpoint = Endpoint::from_shared(format!("http://{}", address.place))
         .map_err(|error| Error::invalid(format!("--server '{}' is not an address", options.server)).because(error))?
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    let channel = endpoint.connect().await.map_err(|error| {
+    let connected = if address.has_tls {
+        endpoint.connect_with_connector(tls_connector(options.tls_ca.as_deref())?).await
+    } else {
+        endpoint.connect().await
+    };
+    let channel = connected.map_err(|error| {
         let cause = innermost(&error);
         let message = format!("cannot reach {}: {cause}; is it running? (--server names another)", options.server);
         Error::unavailable(message).because(error)
@@ -71,20 +82,29 @@ pub(super) async fn connect(options: &ServerOptions) -> Result<FlightClient> {
     Ok(client)
 }
 
-/// The address in the form the transport takes.
-fn http_address(server: &str) -> Result<String> {
-    let Some((scheme, rest)) = server.split_once("://") else {
-        return Err(Error::invalid(format!("--server '{server}' has no scheme; write grpc://HOST:PORT")));
-    };
-    if rest.is_empty() {
-        return Err(Error::invalid(format!("--server '{server}' names no host; write grpc://HOST:PORT")));
-    }
-    match scheme.to_ascii_lowercase().as_str() {
-        "grpc" | "grpc+tcp" | "http" => Ok(format!("http://{rest}")),
-        "grpc+tls" | "https" => Err(Error::unimplemented(format!(
-            "--server '{server}': TLS is not built into this client; use grpc://HOST:PORT"
-        ))),
-        _ => Err(Error::invalid(format!("--server '{server}': unknown scheme '{scheme}'; write grpc://HOST:PORT"))),
+/// Where a server is.
+#[derive(Debug, PartialEq, Eq)]
+struct Address<'a> {
+    /// Host and port.
+    place: &'a str,
+    has_tls: bool,
+}
+
+impl<'a> Address<'a> {
+    fn parse(server: &'a str) -> Result<Self> {
+        let Some((scheme, place)) = server.split_once("://") else {
+            return Err(Error::invalid(format!("--server '{server}' has no scheme; write grpc://HOST:PORT")));
+        };
+        if place.is_empty() {
+            return Err(Error::invalid(format!("--server '{server}' names no host; write grpc://HOST:PORT")));
+        }
+        match scheme.to_ascii_lowercase().as_str() {
+            "grpc" | "grpc+tcp" | "http" => Ok(Self { place, has_tls: false }),
+            "grpc+tls" | "https" => Ok(Self { place, has_tls: true }),
+            _ => Err(Error::invalid(format!(
+                "--server '{server}': unknown scheme '{scheme}'; write grpc://HOST:PORT or grpc+tls://HOST:PORT"
+            ))),
+        }
     }
 }
 
@@ -196,19 +216,19 @@ mod tests {
 
     #[test]
     fn addresses_of_all_schemes() {
-        assert_eq!(http_address("grpc://h:1").unwrap(), "http://h:1");
-        assert_eq!(http_address("grpc+tcp://h:1").unwrap(), "http://h:1");
-        assert_eq!(http_address("http://h:1").unwrap(), "http://h:1");
-        let tls = http_address("grpc+tls://h:1").unwrap_err();
-        assert!(tls.to_string().contains("not built in"), "{tls}");
-        assert_eq!(http_address("h:1").unwrap_err().kind(), Kind::Invalid);
-        assert_eq!(http_address("ftp://h:1").unwrap_err().kind(), Kind::Invalid);
-        assert_eq!(http_address("grpc://").unwrap_err().kind(), Kind::Invalid);
+        for (server, has_tls) in
+            [("grpc://h:1", false), ("grpc+tcp://h:1", false), ("http://h:1", false), ("grpc+tls://h:1", true)]
+        {
+            assert_eq!(Address::parse(server).unwrap(), Address { place: "h:1", has_tls });
+        }
+        for server in ["h:1", "ftp://h:1", "grpc://", "grpc+tls://"] {
+            assert_eq!(Address::parse(server).unwrap_err().kind(), Kind::Invalid);
+        }
     }
 
     #[test]
     fn the_token_is_not_shown() {
-        let options = ServerOptions { server: "grpc://h:1".into(), token: Some("secret".into()) };
+        let options = ServerOptions { server: "grpc://h:1".into(), token: Some("secret".into()), tls_ca: None };
         assert!(!format!("{options:?}").contains("secret"));
     }
 }

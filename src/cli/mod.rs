@@ -1,5 +1,5 @@
 //! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact`, `vacuum` and `import-legacy`, all
-//! over Arrow Flight.
+//! over Arrow Flight; and `user`, which changes the users file.
 //!
 //! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
 //! all, `rm` deletes nothing unless somebody said yes, progress is drawn on a terminal only, and a reader that closes
@@ -22,6 +22,8 @@ mod sql;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod user;
 mod vacuum;
 mod versions;
 
@@ -33,6 +35,7 @@ pub use ls::LsArgs;
 pub use put::PutArgs;
 pub use rm::RmArgs;
 pub use sql::{SqlArgs, SqlFormat};
+pub use user::UserCommand;
 pub use vacuum::VacuumArgs;
 pub use versions::VersionsArgs;
 

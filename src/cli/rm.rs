@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn somebody_must_say_yes() {
-        let server = ServerOptions { server: "grpc://h:1".into(), token: None };
+        let server = ServerOptions { server: "grpc://h:1".into(), token: None, tls_ca: None };
         let mut args = RmArgs { name: "a/b".into(), version: Some(1), yes: false, server };
         assert!(check_with(&args, true).is_ok());
         assert!(check_with(&args, false).unwrap_err().message().contains("--yes"));

@@ -1,6 +1,8 @@
 //! Settings, checked: what `raw.rs` collected, turned into the values that components take.
 
+mod auth;
 mod raw;
+mod tls;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -10,7 +12,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+pub use self::auth::{AuthConfig, JwtConfig};
 pub use self::raw::ServeArgs;
+pub use self::tls::TlsConfig;
 use crate::error::{Error, Result};
 
 /// Everything the server can be told.
@@ -20,6 +24,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where HTTP listens; `None` for not at all.
     pub http: Option<SocketAddr>,
+    /// How callers are known.
+    pub auth: AuthConfig,
+    /// The files of TLS; `None` for none.
+    pub tls: Option<TlsConfig>,
     /// The folder of the chunks.
     pub storage: PathBuf,
     /// The file of the version records.
@@ -136,17 +144,20 @@ impl Config {
             &or(&args.listen, "127.0.0.1:50051"),
             "an address such as 127.0.0.1:50051 (port 0 picks a free one)",
         )?;
-        check_auth(args, &listen)?;
-        check_unavailable(args)?;
-        let storage = local_storage(&or(&args.storage, "./pandas-db-data"))?;
-        let versions_file = versions_file(&or(&args.versions, "embedded"), &storage)?;
         let http = match or(&args.http, "127.0.0.1:8080").as_str() {
             "off" => None,
             address => Some(parse("http", address, "an address such as 127.0.0.1:8080, or off")?),
         };
+        let open_to: Vec<SocketAddr> = [listen].into_iter().chain(http).collect();
+        let auth = AuthConfig::from_args(args, &open_to)?;
+        check_unavailable(args)?;
+        let storage = local_storage(&or(&args.storage, "./pandas-db-data"))?;
+        let versions_file = versions_file(&or(&args.versions, "embedded"), &storage)?;
         Ok(Self {
             listen,
             http,
+            auth,
+            tls: TlsConfig::from_args(args)?,
             handle_key: handle_key(args, &versions_file)?,
             versions_file,
             memory_bytes: size("memory-limit", &or(&args.memory_limit, "2GiB"))? as usize,
@@ -171,35 +182,8 @@ fn or(value: &Option<String>, default: &str) -> String {
     value.clone().unwrap_or_else(|| default.into())
 }
 
-fn check_auth(args: &ServeArgs, listen: &SocketAddr) -> Result<()> {
-    match or(&args.auth, "none").as_str() {
-        "none" => {}
-        kind @ ("jwt" | "users") => return Err(not_built("auth", kind, "use none on a loopback address")),
-        other => return Err(bad("auth", other, "must be none, jwt or users")),
-    }
-    let insecure: bool = parse("insecure", &or(&args.insecure, "false"), "true or false")?;
-    if !listen.ip().is_loopback() && !insecure {
-        return Err(bad(
-            "listen",
-            listen,
-            "--auth none would let anybody on the network in; listen on 127.0.0.1, or add --insecure",
-        ));
-    }
-    Ok(())
-}
-
 fn check_unavailable(args: &ServeArgs) -> Result<()> {
-    let given = [
-        ("jwt-issuer", &args.jwt_issuer),
-        ("jwt-audience", &args.jwt_audience),
-        ("jwks-url", &args.jwks_url),
-        ("jwt-tenant-claim", &args.jwt_tenant_claim),
-        ("users-file", &args.users_file),
-        ("policy", &args.policy),
-        ("tls-cert", &args.tls_cert),
-        ("tls-key", &args.tls_key),
-        ("tls-client-ca", &args.tls_client_ca),
-    ];
+    let given = [("policy", &args.policy)];
     // Ignoring one of these would leave a server open that its operator believes closed.
     if let Some((flag, Some(value))) = given.into_iter().find(|(_, value)| value.is_some()) {
         return Err(not_built(flag, value, "leave it out"));
@@ -284,7 +268,7 @@ mod tests {
     #[test]
     fn unusable_values_name_the_flag() {
         type Change = fn(&mut ServeArgs);
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 12] = [
             ("--listen", |a| a.listen = Some("nowhere".into())),
             ("--memory-limit", |a| a.memory_limit = Some("much".into())),
             ("--http-body-limit", |a| a.http_body_limit = Some("0".into())),
@@ -293,6 +277,9 @@ mod tests {
             ("--versions", |a| a.versions = Some("etcd".into())),
             ("--tls-cert", |a| a.tls_cert = Some("x.pem".into())),
             ("--auth", |a| a.auth = Some("basic".into())),
+            ("--auth", |a| a.auth = Some("users".into())),
+            ("--users-file", |a| a.users_file = Some("u.toml".into())),
+            ("--http", |a| a.http = Some("0.0.0.0:1".into())),
             ("--handle-key", |a| a.handle_key = Some("short".into())),
         ];
         for (flag, change) in changes {

@@ -3,6 +3,7 @@
 //! | file | what is there |
 //! |---|---|
 //! | `service` | the gRPC service; each method in a few lines |
+//! | `identify` | who calls |
 //! | `command` | what a descriptor or ticket asks for |
 //! | `put`, `load` | `DoPut`: what is put; an upload |
 //! | `incoming` | Arrow data that a client sends, decoded |
@@ -18,6 +19,7 @@ mod action;
 mod command;
 mod get;
 mod guard;
+mod identify;
 mod incoming;
 mod listing;
 mod load;

@@ -12,20 +12,21 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::action::{Actions, action_types};
 use super::command::read_ticket;
 use super::get::{PlannedRead, Reader, messages};
+use super::identify::{handshake_answer, identify, log_in};
 use super::listing::{list, read_prefix};
 use super::load::{ANSWERS_AHEAD, LoadSettings};
 use super::put::Put;
 use super::sql::{Bound, ConnectionSession, Fetch, Running, Session, SqlActions, SqlCaller, is_sql_action};
 use super::status::to_status;
 use super::ticket::TicketKey;
-use crate::auth::Principal;
+use crate::auth::{Authenticator, Principal};
 use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Service {
     pub datasets: Arc<Catalog>,
     /// What runs reads and statements.
     pub engine: Arc<Engine>,
+    /// What knows who calls.
+    pub authenticator: Authenticator,
     /// What signs tickets.
     pub tickets: TicketKey,
     /// How uploads are taken.
@@ -73,21 +76,28 @@ pub(super) struct Context {
 type Answer<T> = std::result::Result<Response<T>, Status>;
 
 impl Service {
-    fn begin<T>(&self, request: &Request<T>, name: &'static str) -> Result<(Call, Context), Status> {
-        let call = Call::begin(&self.drain, &self.metrics, name).map_err(|error| to_status(&error))?;
-        match self.context(request) {
-            Ok(context) => Ok((call, context)),
-            Err(error) => {
-                call.finish(Err(&error));
-                Err(to_status(&error))
+    fn begin<'a, T>(
+        &'a self,
+        request: &Request<T>,
+        name: &'static str,
+    ) -> impl Future<Output = Result<(Call, Context), Status>> + use<'a, T> {
+        // Taken out before any wait: the streams of requests cannot be shared among threads.
+        let (metadata, connection) = (request.metadata().clone(), request.extensions().get().cloned());
+        async move {
+            let call = Call::begin(&self.drain, &self.metrics, name).map_err(|error| to_status(&error))?;
+            match self.context(&metadata, connection).instrument(call.span().clone()).await {
+                Ok(context) => Ok((call, context)),
+                Err(error) => {
+                    call.finish(Err(&error));
+                    Err(to_status(&error))
+                }
             }
         }
     }
 
-    fn context<T>(&self, request: &Request<T>) -> Result<Context> {
-        let caller = Principal::local();
-        let connection = request.extensions().get::<ConnectionSession>();
-        let session = Session::of_call(request.metadata(), connection, &caller, &self.tickets)?;
+    async fn context(&self, metadata: &MetadataMap, connection: Option<ConnectionSession>) -> Result<Context> {
+        let caller = identify(metadata, &self.authenticator).await?.principal;
+        let session = Session::of_call(metadata, connection.as_ref(), &caller, &self.tickets)?;
         Ok(Context { caller, session })
     }
 
@@ -152,17 +162,15 @@ impl FlightService for Service {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        let (call, context) = self.begin(&request, "handshake")?;
-        call.finish(Ok(()));
-        // Without authentication any credentials do; clients that log in still want a token to go on with.
-        let reply = HandshakeResponse { protocol_version: 0, payload: context.caller.user.clone().into() };
-        let mut response = Response::new(stream::iter([Ok(reply)]).boxed());
-        response.metadata_mut().insert("authorization", MetadataValue::from_static("Bearer local"));
-        Ok(response)
+        let call = Call::begin(&self.drain, &self.metrics, "handshake").map_err(|error| to_status(&error))?;
+        let (metadata, _, messages) = request.into_parts();
+        let token = log_in(&metadata, messages, &self.authenticator).instrument(call.span().clone()).await;
+        call.finish(token.as_ref().map(drop));
+        token.and_then(|token| handshake_answer(&token)).map_err(|error| to_status(&error))
     }
 
     async fn list_flights(&self, request: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
-        let (call, context) = self.begin(&request, "list_flights")?;
+        let (call, context) = self.begin(&request, "list_flights").await?;
         let prefix = match read_prefix(&request.get_ref().expression) {
             Ok(prefix) => prefix,
             Err(error) => {
@@ -189,13 +197,13 @@ impl FlightService for Service {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let (call, context) = self.begin(&request, "get_flight_info")?;
+        let (call, context) = self.begin(&request, "get_flight_info").await?;
         self.answer(call, self.reader(&context).info(request.into_inner())).await
     }
 
     /// Everything is planned at once, so that the first poll is also the last.
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let (call, context) = self.begin(&request, "poll_flight_info")?;
+        let (call, context) = self.begin(&request, "poll_flight_info").await?;
         let work = async {
             let info = self.reader(&context).info(request.into_inner()).await?;
             Ok(PollInfo { info: Some(info), flight_descriptor: None, progress: Some(1.0), expiration_time: None })
@@ -204,12 +212,12 @@ impl FlightService for Service {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let (call, context) = self.begin(&request, "get_schema")?;
+        let (call, context) = self.begin(&request, "get_schema").await?;
         self.answer(call, self.reader(&context).schema(request.get_ref())).await
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let (call, context) = self.begin(&request, "do_get")?;
+        let (call, context) = self.begin(&request, "do_get").await?;
         match self.fetch(&context, request.get_ref()).instrument(call.span().clone()).await {
             Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone())
                 .map(Response::new)
@@ -222,7 +230,7 @@ impl FlightService for Service {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let (call, context) = self.begin(&request, "do_put")?;
+        let (call, context) = self.begin(&request, "do_put").await?;
         let mut messages = request.into_inner();
         let (put, first) = match Put::begin(&mut messages, &context).await {
             Ok(begun) => begun,
@@ -245,12 +253,12 @@ impl FlightService for Service {
     }
 
     async fn do_exchange(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
-        let (call, _) = self.begin(&request, "do_exchange")?;
+        let (call, _) = self.begin(&request, "do_exchange").await?;
         self.answer(call, async { Err(Error::unimplemented("DoExchange is not available; use DoPut and DoGet")) }).await
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let (call, context) = self.begin(&request, "do_action")?;
+        let (call, context) = self.begin(&request, "do_action").await?;
         let mut set_cookie = None;
         let work = async {
             let (answers, cookie) = self.act(&context, request.get_ref()).await?;
@@ -266,7 +274,7 @@ impl FlightService for Service {
     }
 
     async fn list_actions(&self, request: Request<Empty>) -> Answer<Self::ListActionsStream> {
-        let (call, _) = self.begin(&request, "list_actions")?;
+        let (call, _) = self.begin(&request, "list_actions").await?;
         self.answer(call, async { Ok(stream::iter(action_types().into_iter().map(Ok)).boxed()) }).await
     }
 }

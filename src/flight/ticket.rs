@@ -1,5 +1,5 @@
-//! Signed tickets, handles of prepared statements and session cookies: self-contained, bound to their caller, good for a
-//! day on every server that shares the key.
+//! Signed tickets, handles of prepared statements and session cookies: self-contained, bound to their caller, good for
+//! a day on every server that shares the key.
 //!
 //! Each is a JSON Web Token (RFC 7519) signed with HMAC-SHA-256, so that expiry and signature are checked by a
 //! well-kept library. Its content is a command as any caller could send it; the signature only keeps it from being used
@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::Principal;
 use crate::clock;
-use crate::config::HandleKey;
 use crate::error::{Error, Result};
 use crate::query::{Moments, Part, SessionOptions};
 
@@ -19,7 +18,6 @@ pub(super) const TICKET_SECONDS: i64 = 86_400;
 /// The form of tickets as signed now; those of another are refused.
 const TICKET_FORMAT: u32 = 2;
 const ISSUER: &str = "pandas-db";
-const SECRET_BYTES: usize = 32;
 
 /// What a ticket lets its caller fetch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,29 +112,6 @@ impl TicketKey {
         Self { encoding: EncodingKey::from_secret(secret), decoding: DecodingKey::from_secret(secret) }
     }
 
-    /// The key that the settings name; one kept in a file is made when the file is not there.
-    ///
-    /// # Errors
-    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the file can be neither read nor made.
-    pub fn open(key: &HandleKey) -> Result<Self> {
-        let path = match key {
-            HandleKey::Given(secret) => return Ok(Self::new(secret.as_bytes())),
-            HandleKey::File(path) => path,
-        };
-        let unusable = |error: std::io::Error| {
-            Error::unavailable(format!("the key file {} cannot be used: {error}", path.display()))
-        };
-        match create_secret(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(error)),
-            _ => {}
-        }
-        let secret = std::fs::read(path).map_err(unusable)?;
-        if secret.len() < SECRET_BYTES {
-            return Err(Error::unavailable(format!("the key file {} is cut; remove it", path.display())));
-        }
-        Ok(Self::new(&secret))
-    }
-
     /// A ticket for `caller`.
     ///
     /// # Errors
@@ -179,21 +154,6 @@ impl TicketKey {
     }
 }
 
-/// Several servers may start at once on one folder: a file linked into place is whole, and the first one's stays.
-fn create_secret(path: &std::path::Path) -> std::io::Result<()> {
-    use std::io::Write;
-    if path.exists() {
-        return Ok(());
-    }
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder)?;
-    // Named temporary files are readable by their owner alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&clock::random_bytes::<SECRET_BYTES>())?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path).map(drop).map_err(|error| error.error)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -202,7 +162,7 @@ mod tests {
     use crate::names::TenantId;
 
     fn caller(user: &str) -> Principal {
-        Principal { user: user.into(), tenant: TenantId::default_tenant() }
+        Principal::new(user, TenantId::default_tenant())
     }
 
     #[test]
@@ -213,14 +173,6 @@ mod tests {
         assert_eq!(key.verify(&caller("ann"), &ticket).unwrap().grant, grant);
         assert!(key.verify(&caller("bob"), &ticket).is_err());
         assert!(TicketKey::new(&[2; 32]).verify(&caller("ann"), &ticket).is_err());
-    }
-
-    #[test]
-    fn a_kept_secret_is_made_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = HandleKey::File(folder.path().join("keys/handle.key"));
-        let ticket = TicketKey::open(&file).unwrap().sign(&caller("ann"), Grant::Affected(1)).unwrap();
-        assert!(TicketKey::open(&file).unwrap().verify(&caller("ann"), &ticket).is_ok());
     }
 
     proptest! {

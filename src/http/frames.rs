@@ -20,7 +20,7 @@ pub(super) async fn get(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_get", &headers)?;
+    let (call, caller) = state.begin("http_get", &headers).await?;
     let planned = plan(&state, &caller, &uri).instrument(call.span().clone()).await;
     match planned {
         Ok(planned) => answer::rows(&state, call, planned, &headers).await,
@@ -52,7 +52,7 @@ pub(super) async fn delete(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Deleted>, Failure> {
-    let (call, caller) = state.begin("http_delete", &headers)?;
+    let (call, caller) = state.begin("http_delete", &headers).await?;
     let work = async {
         parameters::none(&uri)?;
         let name = parameters::dataset_name(&uri)?;

@@ -1,15 +1,18 @@
 //! Who calls. Every call that touches data asks here, and nowhere else.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, header};
 
-use crate::auth::Principal;
+use crate::auth::{Authenticator, Credentials, Principal};
 use crate::error::Result;
 
 /// The caller that the headers of a request speak of.
 ///
 /// # Errors
-/// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated) for credentials that are missing or not good.
-pub(super) fn identify(_headers: &HeaderMap) -> Result<Principal> {
-    // `--auth none` is all there is: whatever token an old client still sends, everybody is the same user.
-    Ok(Principal::local())
+/// Those of [`Authenticator::identify`].
+pub(super) async fn identify(headers: &HeaderMap, authenticator: &Authenticator) -> Result<Principal> {
+    if authenticator.is_open() {
+        return Ok(Principal::local());
+    }
+    let values = headers.get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes());
+    Ok(authenticator.identify(Credentials::of_header(values)?).await?.principal)
 }

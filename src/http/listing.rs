@@ -36,7 +36,7 @@ pub(super) async fn list(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_list", &headers)?;
+    let (call, caller) = state.begin("http_list", &headers).await?;
     let prefix = match parameters::prefix(&uri) {
         Ok(prefix) => prefix.nfc().collect(),
         Err(error) => {

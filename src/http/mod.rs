@@ -49,7 +49,7 @@ use tracing::Instrument;
 
 use self::identify::identify;
 use self::status::Failure;
-use crate::auth::Principal;
+use crate::auth::{Authenticator, Principal};
 use crate::call::{Call, Drain};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -66,6 +66,8 @@ pub struct HttpState {
     pub datasets: Arc<Catalog>,
     /// What runs reads and statements.
     pub engine: Arc<Engine>,
+    /// What knows who calls.
+    pub authenticator: Authenticator,
     /// How uploads are cut.
     pub split: SplitSettings,
     /// What a request may take.
@@ -89,9 +91,9 @@ pub struct HttpLimits {
 
 impl HttpState {
     /// Begins a call of the caller whom the headers speak of.
-    fn begin(&self, name: &'static str, headers: &HeaderMap) -> Result<(Call, Principal), Failure> {
+    async fn begin(&self, name: &'static str, headers: &HeaderMap) -> Result<(Call, Principal), Failure> {
         let call = Call::begin(&self.drain, &self.metrics, name)?;
-        match identify(headers) {
+        match identify(headers, &self.authenticator).instrument(call.span().clone()).await {
             Ok(caller) => Ok((call, caller)),
             Err(error) => {
                 call.finish(Err(&error));

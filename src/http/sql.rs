@@ -24,7 +24,7 @@ pub(super) async fn run(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_sql", &headers)?;
+    let (call, caller) = state.begin("http_sql", &headers).await?;
     let planned = plan(&state, &caller, &uri, &headers, body).instrument(call.span().clone()).await;
     match planned {
         Ok(planned) => answer::rows(&state, call, planned, &headers).await,

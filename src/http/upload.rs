@@ -57,7 +57,7 @@ pub(super) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Uploaded>, Failure> {
-    let (call, caller) = state.begin("http_upload", &headers)?;
+    let (call, caller) = state.begin("http_upload", &headers).await?;
     let span = call.span().clone();
     let receiving = async {
         parameters::none(&uri)?;

@@ -23,6 +23,7 @@
 //! | `cpu` | the threads that queries compute on |
 //! | `cooperative` | joins that pause, so that they can be stopped |
 //! | `extremes` | `min` and `max` of floats by group |
+//! | `orderings` | functions with a limited domain, and order |
 //! | `failure` | what the engine's errors mean for a caller |
 
 mod begin;
@@ -38,6 +39,7 @@ mod filter;
 mod history;
 mod intervals;
 mod options;
+mod orderings;
 mod output;
 mod parameters;
 mod provider;

@@ -24,6 +24,7 @@ use super::dialect::parse;
 use super::extremes::extremes;
 use super::failure::OrQueryError;
 use super::options::SessionOptions;
+use super::orderings::sound_orderings;
 use super::parameters::bind;
 use super::statement::Statement;
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(sound_orderings(SessionStateDefaults::default_scalar_functions()))
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())

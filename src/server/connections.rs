@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::serve::Listener;
-use futures::Stream;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::PollSemaphore;
 use tonic::transport::server::Connected;
 
+use super::tls::Tls;
 use crate::flight::ConnectionSession;
 
 /// Connections as they come. While the limit is reached none is accepted: new ones wait in the system's queue.
@@ -21,17 +25,38 @@ pub(super) struct Connections {
     listener: TcpListener,
     permits: PollSemaphore,
     next: Option<OwnedSemaphorePermit>,
+    tls: Option<Arc<Tls>>,
+    /// Those that shake hands; each has its permit already.
+    greeted: FuturesUnordered<BoxFuture<'static, Option<(Connection, SocketAddr)>>>,
 }
 
 impl Connections {
-    /// At most `limit` at the same time.
-    pub(super) fn new(listener: TcpListener, limit: usize) -> Self {
-        Self { listener, permits: PollSemaphore::new(Arc::new(Semaphore::new(limit))), next: None }
+    /// At most `limit` at the same time, with TLS or without.
+    pub(super) fn new(listener: TcpListener, limit: usize, tls: Option<Tls>) -> Self {
+        let permits = PollSemaphore::new(Arc::new(Semaphore::new(limit)));
+        Self { listener, permits, next: None, tls: tls.map(Arc::new), greeted: FuturesUnordered::new() }
     }
-}
 
-impl Connections {
     fn poll_connection(&mut self, context: &mut Context<'_>) -> Poll<Option<(Connection, SocketAddr)>> {
+        loop {
+            if let Poll::Ready(Some(greeted)) = self.greeted.poll_next_unpin(context) {
+                match greeted {
+                    Some(connection) => return Poll::Ready(Some(connection)),
+                    None => continue,
+                }
+            }
+            let (stream, address, permit) = std::task::ready!(self.poll_stream(context));
+            match &self.tls {
+                None => return Poll::Ready(Some((Connection::new(Stream::Plain(stream), permit), address))),
+                Some(tls) => self.greeted.push(greet(Arc::clone(tls), stream, address, permit).boxed()),
+            }
+        }
+    }
+
+    fn poll_stream(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
         if self.next.is_none() {
             self.next = std::task::ready!(self.permits.poll_acquire(context));
         }
@@ -40,9 +65,7 @@ impl Connections {
                 Ok((stream, address)) => {
                     // Answers are small and must not wait for more; failing to say so only costs time.
                     let _ = stream.set_nodelay(true);
-                    let permit = self.next.take();
-                    let session = ConnectionSession::default();
-                    return Poll::Ready(Some((Connection { stream, session, _permit: permit }, address)));
+                    return Poll::Ready((stream, address, self.next.take()));
                 }
                 // A connection that was gone before it was accepted, or no free file handle: the next may do better.
                 Err(error) => tracing::warn!(%error, "a connection could not be accepted"),
@@ -51,8 +74,23 @@ impl Connections {
     }
 }
 
+async fn greet(
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    address: SocketAddr,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Option<(Connection, SocketAddr)> {
+    match tls.accept(stream).await {
+        Ok(stream) => Some((Connection::new(Stream::Tls(Box::new(stream)), permit), address)),
+        Err(error) => {
+            tracing::info!(%error, "a client did not shake hands");
+            None
+        }
+    }
+}
+
 /// For Flight.
-impl Stream for Connections {
+impl futures::Stream for Connections {
     type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -78,12 +116,24 @@ impl Listener for Connections {
     }
 }
 
+/// The bytes of a connection.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
 /// A connection that counts against the limit until it is closed.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// Reaches the calls of the connection as an extension of their requests.
     session: ConnectionSession,
     _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    fn new(stream: Stream, permit: Option<OwnedSemaphorePermit>) -> Self {
+        Self { stream, session: ConnectionSession::default(), _permit: permit }
+    }
 }
 
 impl Connected for Connection {
@@ -94,15 +144,25 @@ impl Connected for Connection {
     }
 }
 
+/// Calls the same method of whichever stream it is.
+macro_rules! on_stream {
+    ($self:ident, $stream:ident => $call:expr) => {
+        match &mut $self.stream {
+            Stream::Plain($stream) => $call,
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        on_stream!(self, stream => Pin::new(stream).poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        on_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
     }
 
     fn poll_write_vectored(
@@ -110,18 +170,21 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+        on_stream!(self, stream => Pin::new(stream).poll_write_vectored(cx, buffers))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        on_stream!(self, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        on_stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

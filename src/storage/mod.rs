@@ -57,7 +57,7 @@ impl Storage {
 
     /// The root of the dataset with the opaque id `table_id`.
     pub fn table_root(&self, tenant: &TenantId, table_id: &str) -> Path {
-        Path::from_iter(["tenants", tenant.as_str(), table_id])
+        Path::from_iter(["tenants", tenant.folder().as_str(), table_id])
     }
 
     /// The same root as other programs open it.

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.flight as flight
 import pytest
 
-READY = re.compile(r"pandas-db ready flight=(grpc://\S+?:\d+)(?: http=(http://\S+?:\d+))?\n")
+READY = re.compile(r"pandas-db ready flight=(grpc(?:\+tls)?://\S+?:\d+)(?: http=(https?://\S+?:\d+))?\n")
 PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
 
 _running: list[Server] = []

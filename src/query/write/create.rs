@@ -31,7 +31,7 @@ impl Run<'_> {
     /// Makes a dataset: its first version is a load of what the query gives, or of no rows.
     pub(super) async fn create(&self, mut create: CreateTable) -> Result<WriteOutcome> {
         check(&create)?;
-        let name = WrittenTable::read(&create.name, &self.options)?.dataset()?;
+        let name = WrittenTable::read(&create.name, self.options)?.dataset()?;
         let options = Options::take(&mut create)?;
         create.columns.iter_mut().for_each(|column| widen_float(&mut column.data_type));
         let creation = match (create.or_replace, create.if_not_exists) {
@@ -74,7 +74,7 @@ impl Run<'_> {
 
     /// Ends a dataset.
     pub(super) async fn drop_table(&self, table: &ObjectName, if_exists: bool) -> Result<WriteOutcome> {
-        let table = WrittenTable::read(table, &self.options)?;
+        let table = WrittenTable::read(table, self.options)?;
         let dropped = self.engine.datasets.delete(&self.caller.tenant, &table.dataset()?).await;
         match dropped {
             Err(error) if if_exists && error.kind() == Kind::NotFound => Ok(WriteOutcome::default()),

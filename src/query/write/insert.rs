@@ -21,7 +21,7 @@ use super::session::{Computing, WriteSession};
 use super::statement::{Write, inserted_table, refuse};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::clock;
-use crate::error::{Error, Result, shorten};
+use crate::error::{Error, Kind, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
 use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql, with_any_categories};
 
@@ -83,14 +83,11 @@ pub(super) fn no_column(name: &str, schema: &Schema) -> Error {
 }
 
 /// An `INSERT` that takes all rows of parameters at once; `None` for another statement.
-///
-/// # Errors
-/// As [`WrittenTable::read`].
-pub(super) fn rows_of_parameters(write: &Write) -> Result<Option<Insert>> {
-    let Write::Insert(insert) = write else { return Ok(None) };
+pub(super) fn rows_of_parameters(write: &Write) -> Option<Insert> {
+    let Write::Insert(insert) = write else { return None };
     let body = insert.source.as_ref().map(|source| source.body.as_ref());
     let takes = matches!(body, Some(SetExpr::Values(values)) if values.rows.len() == 1);
-    Ok(takes.then(|| insert.as_ref().clone()))
+    takes.then(|| insert.as_ref().clone())
 }
 
 /// Where the rows of an `INSERT` come from.
@@ -105,7 +102,7 @@ impl Run<'_> {
     /// Inserts what a query gives.
     pub(super) async fn insert(&self, insert: Insert) -> Result<WriteOutcome> {
         check(&insert)?;
-        let written = WrittenTable::read(inserted_table(&insert.table)?, &self.options)?;
+        let written = WrittenTable::read(inserted_table(&insert.table)?, self.options)?;
         let (name, named) = (written.dataset()?, insert.columns.iter().map(column_name).collect::<Result<Vec<_>>>()?);
         let query = insert.source.ok_or_else(|| Error::invalid("INSERT takes VALUES or a query"))?;
         let mut lost = None;
@@ -129,8 +126,19 @@ impl Run<'_> {
     }
 
     async fn source(&self, query: &Query) -> Result<Source> {
-        let is_values = matches!(query.body.as_ref(), SetExpr::Values(_));
-        let computing = if is_values { Computing::AsWritten } else { Computing::Parallel };
+        if !matches!(query.body.as_ref(), SetExpr::Values(_)) {
+            return self.source_by(query, Computing::Parallel).await;
+        }
+        match self.source_by(query, Computing::AsWritten).await {
+            // Beside NaN or an infinity, which no decimal is, the numbers of a column are floats.
+            Err(error) if error.kind() == Kind::Invalid => {
+                self.source_by(query, Computing::Parallel).await.map_err(|_| error)
+            }
+            source => source,
+        }
+    }
+
+    async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
         let session =
             WriteSession::open(self.engine, &self.caller.tenant, &self.statement(), &self.parameters, computing)
                 .await?;

@@ -7,7 +7,7 @@ use arrow::array::{
 };
 use futures::StreamExt;
 
-use super::super::{Engine, EngineSettings, SessionSettings};
+use super::super::{Engine, EngineSettings, SessionOptions, SessionSettings, Statement as QueryStatement};
 use super::{StatementKind, WriteCaller, WriteOutcome, classify};
 use crate::error::{Kind, Result};
 use crate::metrics::Metrics;
@@ -45,11 +45,12 @@ impl Bench {
 
     async fn write(&self, sql: &str, params: Option<&RecordBatch>) -> Result<WriteOutcome> {
         let caller = WriteCaller { tenant: TenantId::default_tenant(), user: "ann".into() };
-        self.engine.write(&caller, sql, params).await
+        self.engine.write(&caller, sql, params, &SessionOptions::default()).await
     }
 
     async fn text(&self, sql: &str) -> String {
-        let plan = self.engine.plan(&TenantId::default_tenant(), sql).await.unwrap();
+        let statement = QueryStatement::new(sql, SessionOptions::default());
+        let plan = self.engine.plan(&TenantId::default_tenant(), &statement).await.unwrap();
         let batches: Vec<RecordBatch> = self.engine.run(plan, Ok).unwrap().map(Result::unwrap).collect().await;
         let rows = batches.iter().flat_map(|batch| {
             let text = |row| {
