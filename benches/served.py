@@ -18,7 +18,7 @@ class Server:
     """A running ``pandas-db serve`` and a client of it."""
 
     def __init__(self, process: subprocess.Popen, address: str):
-        self.process = process
+        self.process, self.address = process, address
         self.client = flight.connect(address)
 
     def peak_mib(self) -> float:

@@ -1,7 +1,8 @@
 //! The audit log: one JSON line for each call, saying who did what to which dataset, and how that ended.
 //!
-//! A call notes what it does in its [`Trail`]; when it ends that becomes a line. A thread of its own writes the lines, so
-//! that no call waits for a disk. Lines that it cannot keep up with are counted, and the log says how many are missing.
+//! A call notes what it does in its [`Trail`]; when it ends that becomes a line. A thread of its own writes the lines,
+//! so that no call waits for a disk. Lines that it cannot keep up with are counted, and the log says how many are
+//! missing.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};

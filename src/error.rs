@@ -157,6 +157,17 @@ pub fn shorten(text: &str) -> String {
     short
 }
 
+/// A message fit for a header, which clients refuse over 8 KiB and in which percent-encoding may triple it.
+pub fn clip(mut message: String) -> String {
+    const MAX_MESSAGE_BYTES: usize = 2_000;
+    if message.len() > MAX_MESSAGE_BYTES {
+        let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@
 //! | 4 | [`query`] | SQL on datasets, reads with limits |
 //! | 3 | [`table`] | a dataset: loading, committing, reading |
 //! | 2 | [`storage`], [`versions`], [`auth`], [`call`] | bytes; the index of datasets; who calls; the life of a call |
-//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`] | settings, names, messages, counters, encoding, the audit log |
+//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`] | settings, names, messages |
 //! | 0 | [`error`], [`clock`] | failures and what a caller can do; time and randomness |
 //!
 //! # A load
@@ -31,6 +31,13 @@
 //! ([`table::Snapshot`]). From it the chunks that matter are chosen, for SQL by their bounds; only those are opened.
 //! What computes
 //! runs on threads of its own, and a slow client slows the read, not the server's memory.
+//!
+//! # A statement that writes
+//!
+//! `INSERT` and `CREATE TABLE` are loads of what a query gives. `UPDATE`, `DELETE` and `MERGE` become queries that tell
+//! rows by the load they came with and their place in it ([`query::Engine::write`]); of the chunks that hold those rows
+//! new ones are made ([`table::Revision`]), and one commit puts them in place of the old. It is refused, and the
+//! statement computed anew, when another commit has changed rows since.
 //!
 //! # Words
 //!

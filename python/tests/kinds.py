@@ -26,7 +26,7 @@ def objects(values: list) -> pd.Series:
 
 def _numbers() -> dict[str, pd.DataFrame]:
     kinds = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
-    frames = {
+    return {
         "integers": pd.DataFrame(
             {kind: np.array([np.iinfo(kind).min, np.iinfo(kind).max, 0, 1, 2, 3], kind) for kind in kinds}
         ),
@@ -51,7 +51,6 @@ def _numbers() -> dict[str, pd.DataFrame]:
             }
         ),
     }
-    return frames
 
 
 def _sparse() -> dict[str, pd.DataFrame]:

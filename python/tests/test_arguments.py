@@ -7,6 +7,7 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
+
 from kinds import objects
 from pandas_db_sdk import DataFrameClient
 
@@ -136,7 +137,10 @@ def cyclic() -> list:
     ("frame", "words"),
     [
         (pd.DataFrame({"a": [1], "b": objects([Opaque()])}), r"column 'b': row 0 holds <opaque> of type Opaque"),
-        (pd.DataFrame({"b": objects([1, "x", [1, Opaque()]])}), r"column 'b': row 2 holds \[1, <opaque>\] of type list"),
+        (
+            pd.DataFrame({"b": objects([1, "x", [1, Opaque()]])}),
+            r"column 'b': row 2 holds \[1, <opaque>\] of type list",
+        ),
         (pd.DataFrame({7: objects(["x", Opaque()])}), r"column 7: row 1 holds <opaque>"),
         (pd.DataFrame({"b": objects([1, cyclic()])}), r"column 'b': row 1"),
         (pd.DataFrame({"b": np.array([1], "clongdouble")}), r"column 'b': complex256"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pyarrow as pa
 import pytest
+
 from pandas_db_sdk import (
     DataFrameClient,
     DeadlineExceededError,

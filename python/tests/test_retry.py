@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+
 from pandas_db_sdk import (
     AbortedError,
     DataFrameClient,
@@ -25,6 +26,7 @@ from proxy import Proxy
 
 RANDOM = np.random.default_rng(5)
 FRAME = pd.DataFrame({"id": np.arange(200_000), "v": RANDOM.random(200_000), "w": RANDOM.random(200_000)})
+
 
 @pytest.mark.parametrize("after", [0, 100, 3_000, 1_000_000, 4_500_000])
 @pytest.mark.parametrize("cuts", [1, 3])
@@ -193,7 +195,7 @@ def test_which_failures_are_worth_a_retry(error, again, never_done):
 def test_messages_stay_below_four_mebibytes(server, client, name):
     """The rows of a batch do, whatever they are like; a single row and a dictionary may be larger."""
     wide = pd.DataFrame({"text": ["x" * 300_000] * 40 + ["y"] * 100_000, "n": range(100_040)})
-    category = pd.DataFrame({"c": pd.Categorical([f"category {row % 50_000}" for row in range(600_000)])})
+    category = pd.DataFrame({"c": pd.Categorical([f"category {row % 50_000}" for row in range(300_000)])})
     for frame in (wide, category):
         client.load_dataframe(frame, f"{name}/{frame.columns[0]}")
         assert_frame_equal(client.get_dataframe(f"{name}/{frame.columns[0]}"), frame)

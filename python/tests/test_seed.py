@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+
 from pandas_db_sdk.client import DataFrameClient
 
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", (Path(__file__).parent / "seed_blocks.md").read_text(), re.M | re.S)
@@ -97,7 +98,7 @@ def test_names_of_any_depth(fresh):
 
 
 def test_the_signatures_are_those_of_the_reference():
-    names = {"pd": pd, "Optional": typing.Optional, "Dict": typing.Dict}
+    names = {"pd": pd, "Optional": typing.Optional, "Dict": dict}
     exec(compile(block("class DataFrameClient:"), "seed", "exec"), names)
     for method in ("load_dataframe", "get_dataframe"):
         promised = list(inspect.signature(getattr(names["DataFrameClient"], method)).parameters.values())

@@ -63,8 +63,8 @@ impl Users {
     /// The user of this name and password.
     ///
     /// # Errors
-    /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated), with one text whether the user or the password is
-    /// wrong, and [`Kind::Exhausted`](crate::error::Kind::Exhausted) after many failures.
+    /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated), with one text whether the user or the password
+    /// is wrong, and [`Kind::Exhausted`](crate::error::Kind::Exhausted) after many failures.
     pub(super) async fn log_in(&self, name: &str, password: String) -> Result<Account> {
         let account = self.find(name).await;
         let hash = account.as_ref().map_or(self.decoy.as_str(), |account| account.hash.as_str());

@@ -2,7 +2,7 @@
 
 use tonic::{Code, Status};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, clip};
 
 /// The status a caller sees; the message begins with the code, because client libraries merge several codes into one.
 pub(super) fn to_status(error: &Error) -> Status {
@@ -22,17 +22,6 @@ pub(super) fn to_status(error: &Error) -> Status {
         Kind::Internal => Code::Internal,
     };
     Status::new(code, clip(error.to_string()))
-}
-
-/// gRPC carries the message in a header, and clients refuse headers over 8 KiB; percent-encoding may triple it.
-fn clip(mut message: String) -> String {
-    const MAX_MESSAGE_BYTES: usize = 2_000;
-    if message.len() > MAX_MESSAGE_BYTES {
-        let end = message.floor_char_boundary(MAX_MESSAGE_BYTES);
-        message.truncate(end);
-        message.push('…');
-    }
-    message
 }
 
 /// What the transport says of a stream that a client sends.

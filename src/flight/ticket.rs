@@ -1,5 +1,5 @@
-//! Signed tickets, handles of prepared statements and session cookies: self-contained, bound to their caller, good for a
-//! day on every server that shares the key.
+//! Signed tickets, handles of prepared statements and session cookies: self-contained, bound to their caller, good for
+//! a day on every server that shares the key.
 //!
 //! Each is a JSON Web Token (RFC 7519) signed with HMAC-SHA-256, so that expiry and signature are checked by a
 //! well-kept library. Its content is a command as any caller could send it; the signature only keeps it from being used

@@ -3,7 +3,7 @@
 //! | value | in JSON |
 //! |---|---|
 //! | null, NaN, infinity | `null` |
-//! | date, time, timestamp | ISO 8601, with the offset where there is a zone |
+//! | date, time, timestamp | ISO 8601, with the offset where there is a zone; a number beyond the year 262,000 |
 //! | duration | ISO 8601 (`PT1.5S`) |
 //! | decimal | a number with all its digits |
 //! | binary | Base64 |
@@ -12,12 +12,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema};
 use arrow::error::ArrowError;
 use arrow::json::writer::{JsonArray, NullableEncoder};
 use arrow::json::{Encoder, EncoderFactory, EncoderOptions, Writer, WriterBuilder};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -29,7 +30,7 @@ pub(super) struct Json(Writer<Destination, JsonArray>);
 impl Json {
     /// A writer of rows.
     pub(super) fn new(to: Destination) -> Self {
-        let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Base64Factory));
+        let builder = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(Factory));
         Self(builder.build::<_, JsonArray>(to))
     }
 }
@@ -67,11 +68,12 @@ fn without_null_categories(batch: &RecordBatch) -> Result<RecordBatch, ArrowErro
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
 }
 
-/// Binary values as Base64, where Arrow's own writer has hexadecimal digits.
+/// Values that Arrow's own writer has otherwise: binary ones as hexadecimal digits, and instants beyond the calendar as
+/// the text of an error.
 #[derive(Debug)]
-struct Base64Factory;
+struct Factory;
 
-impl EncoderFactory for Base64Factory {
+impl EncoderFactory for Factory {
     fn make_default_encoder<'a>(
         &self,
         _: &'a FieldRef,
@@ -83,9 +85,41 @@ impl EncoderFactory for Base64Factory {
             DataType::LargeBinary => Box::new(Base64(array.as_binary::<i64>())),
             DataType::BinaryView => Box::new(Base64(array.as_binary_view())),
             DataType::FixedSizeBinary(_) => Box::new(Base64(array.as_fixed_size_binary())),
+            DataType::Date32 | DataType::Date64 | DataType::Timestamp(..) => Box::new(Instants::new(array)?),
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+struct Instants<'a> {
+    text: ArrayFormatter<'a>,
+    stored: Int64Array,
+}
+
+impl<'a> Instants<'a> {
+    fn new(array: &'a dyn Array) -> Result<Self, ArrowError> {
+        // Dates of 32 bits go to 64 through their own width.
+        let narrow = matches!(array.data_type(), DataType::Date32);
+        let stored = if narrow { cast(array, &DataType::Int32)? } else { cast(array, &DataType::Int64)? };
+        let stored = cast(&stored, &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+        Ok(Self { text: ArrayFormatter::try_new(array, &FORMAT)?, stored })
+    }
+}
+
+/// The default, with a lifetime that every formatter can have.
+static FORMAT: FormatOptions<'static> = FormatOptions::new().with_display_error(false);
+
+impl Encoder for Instants<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        match self.text.value(row).try_to_string() {
+            Ok(text) => {
+                out.push(b'"');
+                out.extend_from_slice(text.as_bytes());
+                out.push(b'"');
+            }
+            Err(_) => out.extend_from_slice(self.stored.value(row).to_string().as_bytes()),
+        }
     }
 }
 
@@ -105,8 +139,8 @@ mod tests {
     use std::sync::Mutex;
 
     use arrow::array::{
-        BinaryArray, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array, Int8Array, StringArray,
-        TimestampMillisecondArray,
+        BinaryArray, Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array, Int8Array,
+        StringArray, TimestampMillisecondArray, TimestampSecondArray,
     };
 
     use super::*;
@@ -150,6 +184,17 @@ mod tests {
             written,
             "[{\"nan\":null,\"inf\":null,\"t\":\"2024-01-01T00:00:00.500\",\"z\":\"2024-01-01T02:00:00.500+02:00\",\
              \"d\":123456789012345678901.23,\"b\":\"AP/+\",\"p\":\"PT1.5S\"}]\n"
+        );
+    }
+
+    #[test]
+    fn instants_beyond_the_calendar_are_numbers() {
+        let far: ArrayRef = Arc::new(TimestampSecondArray::from(vec![Some(i64::MAX), Some(0), None]));
+        let days: ArrayRef = Arc::new(Date32Array::from(vec![Some(i32::MIN), Some(0), None]));
+        assert_eq!(
+            text(vec![("t", far), ("d", days)]),
+            "[{\"t\":9223372036854775807,\"d\":-2147483648},{\"t\":\"1970-01-01T00:00:00\",\"d\":\"1970-01-01\"},\
+             {\"t\":null,\"d\":null}]\n"
         );
     }
 

@@ -340,7 +340,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_comes_out_as_it_went_in(text in any::<String>(), name in "[a-z\"\\\\{}:,\u{e9}]{0,8}", step in 1..50usize) {
+        fn any_text_comes_out_as_it_went_in(
+            text in any::<String>(),
+            name in "[a-z\"\\\\{}:,\u{e9}]{0,8}",
+            step in 1..50usize,
+        ) {
             let body = json!({"dataframe_name": name, "dataframe": text}).to_string();
             let (command, frame) = take(body.as_bytes(), step).unwrap();
             prop_assert_eq!((command.dataframe_name, frame), (name, text));

@@ -1,7 +1,5 @@
 //! Names and options in a URL.
 
-use std::borrow::Cow;
-
 use axum::http::Uri;
 use percent_encoding::percent_decode_str;
 use url::form_urlencoded;
@@ -90,7 +88,7 @@ fn once<T>(place: &mut Option<T>, option: &str, value: T) -> Result<()> {
 }
 
 /// An ignored option would change what is read.
-fn unknown(option: &Cow<'_, str>, known: &str) -> Error {
+fn unknown(option: &str, known: &str) -> Error {
     Error::invalid(format!("there is no option '{}'; this call takes {known}", shorten(option)))
 }
 

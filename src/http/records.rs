@@ -20,8 +20,10 @@ use crate::error::{Error, Result};
 const IN_MEMORY_BYTES: usize = 1 << 20;
 /// Text that is read at once.
 const PIECE_BYTES: usize = 256 << 10;
-/// Rows decoded at once.
+/// Rows decoded at once, at most.
 const BATCH_ROWS: usize = 8_192;
+/// Text decoded at once, about: the decoder holds several times as much.
+const BATCH_BYTES: usize = 2 << 20;
 
 /// Text that is being received.
 pub(super) struct Text {
@@ -53,15 +55,9 @@ impl Text {
         let schema = Arc::new(schema);
         let decoder = ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(BATCH_ROWS).build_decoder();
         let decoder = decoder.map_err(|error| Error::invalid(format!("dataframe: {error}")).because(error))?;
-        Ok(Records {
-            file: self.file,
-            piece: Vec::new(),
-            at: 0,
-            ended: false,
-            outline: Outline::default(),
-            schema,
-            decoder,
-        })
+        let (piece, outline) = (Vec::new(), Outline::default());
+        let (at, boundary, gathered, ended) = (0, 0, 0, false);
+        Ok(Records { file: self.file, piece, at, boundary, gathered, ended, outline, schema, decoder })
     }
 }
 
@@ -79,7 +75,12 @@ fn unusable(error: std::io::Error) -> Error {
 pub(super) struct Records {
     file: SpooledTempFile,
     piece: Vec<u8>,
+    /// Where in the piece the next bytes are.
     at: usize,
+    /// Where in the piece the last record ends that ends there.
+    boundary: usize,
+    /// Bytes that the decoder holds.
+    gathered: usize,
     ended: bool,
     outline: Outline,
     schema: SchemaRef,
@@ -101,11 +102,15 @@ impl Records {
             if self.at >= self.piece.len() && !self.ended {
                 self.fill()?;
             }
-            let rest = self.piece.get(self.at..).unwrap_or_default();
-            let decoded = self.decoder.decode(rest).map_err(undecodable)?;
+            let is_due = self.gathered >= BATCH_BYTES && self.boundary > self.at;
+            let until = if is_due { self.boundary } else { self.piece.len() };
+            let bytes = self.piece.get(self.at..until).unwrap_or_default();
+            let decoded = self.decoder.decode(bytes).map_err(undecodable)?;
             self.at += decoded;
-            // It stops short of the end when a batch is full.
-            if self.at < self.piece.len() || self.ended {
+            self.gathered += decoded;
+            // It stops short when a batch is full.
+            if is_due || self.at < until || self.ended {
+                self.gathered = 0;
                 return self.decoder.flush().map_err(undecodable);
             }
         }
@@ -117,7 +122,7 @@ impl Records {
         self.at = 0;
         let read = (&mut self.file).take(PIECE_BYTES as u64).read_to_end(&mut self.piece).map_err(unusable)?;
         self.ended = read == 0;
-        self.outline.blank(&mut self.piece);
+        self.boundary = self.outline.blank(&mut self.piece);
         Ok(())
     }
 }
@@ -136,8 +141,10 @@ struct Outline {
 
 impl Outline {
     /// Puts spaces in the place of the array's brackets and commas: the decoder wants records one after the other.
-    fn blank(&mut self, text: &mut [u8]) {
-        for byte in text {
+    /// Gives the place after the last record that ends in `text`.
+    fn blank(&mut self, text: &mut [u8]) -> usize {
+        let mut boundary = 0;
+        for (place, byte) in text.iter_mut().enumerate() {
             match *byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' if self.in_string => self.escaped = true,
@@ -153,10 +160,16 @@ impl Outline {
                 }
                 b',' if self.depth == 1 => *byte = b' ',
                 b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    if self.depth == 1 {
+                        boundary = place + 1;
+                    }
+                }
                 _ => {}
             }
         }
+        boundary
     }
 }
 
@@ -203,6 +216,20 @@ mod tests {
             }
         }
         assert_eq!(next, 30_000);
+    }
+
+    #[test]
+    fn batches_of_wide_rows_are_small() {
+        let wide = "x".repeat(BATCH_BYTES / 10);
+        let records: Vec<String> = (0..60).map(|n| format!(r#"{{"n": {n}, "s": "{wide}"}}"#)).collect();
+        let (_, batches) = read(&format!("[{}]", records.join(",")));
+        assert!(batches.len() >= 5 && batches.iter().all(|batch| batch.num_rows() <= 14), "{}", batches.len());
+        let numbers = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+        assert!(numbers.eq(0..60));
+        // A row larger than a batch is one.
+        let huge = "y".repeat(3 * BATCH_BYTES);
+        let (_, batches) = read(&format!(r#"[{{"s": "{huge}"}}, {{"s": "{huge}"}}]"#));
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, clip, shorten};
 
 /// Seconds after which a caller may try again what was refused for now.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -36,18 +36,14 @@ impl Failure {
 
     /// A path that is none.
     pub(super) fn no_such_path(path: &str) -> Self {
-        Error::not_found(format!(
-            "there is nothing at '{}'; /openapi.json names the paths",
-            crate::error::shorten(path)
-        ))
-        .into()
+        Error::not_found(format!("there is nothing at '{}'; /openapi.json names the paths", shorten(path))).into()
     }
 
     /// A method that a path does not take.
     pub(super) fn method_not_allowed(method: &str) -> Self {
         let error = Error::invalid(format!(
             "the method {} is not taken here; /openapi.json names those that are",
-            crate::error::shorten(method)
+            shorten(method)
         ));
         Self { status: StatusCode::METHOD_NOT_ALLOWED, error }
     }
@@ -80,7 +76,7 @@ fn status(kind: Kind) -> StatusCode {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response<Body> {
-        let told = Told { error: self.error.to_string() };
+        let told = Told { error: clip(self.error.to_string()) };
         let mut response = (self.status, Json(told)).into_response();
         let headers = response.headers_mut();
         match self.status {

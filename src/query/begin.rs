@@ -1,5 +1,5 @@
-//! A statement, whatever it is: a query is planned, to be run when its rows are wanted; what changes something is run at
-//! once, and gives how many rows it changed.
+//! A statement, whatever it is: a query is planned, to be run when its rows are wanted; what changes something is run
+//! at once, and gives how many rows it changed.
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@
 //! | `table_name` | `dataset@last`, `dataset$versions`: what stands behind a dataset's name |
 //! | `history` | versions and chunks as tables |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
+//! | `intervals` | intervals, put together from their parts |
 //! | `pruning` | which chunks a condition can rule out |
 //! | `selection` | a `GetDataframe` as the rows that it selects |
 //! | `filter` | the condition of a `GetDataframe` |
@@ -22,6 +23,7 @@
 //! | `cpu` | the threads that queries compute on |
 //! | `cooperative` | joins that pause, so that they can be stopped |
 //! | `extremes` | `min` and `max` of floats by group |
+//! | `orderings` | functions with a limited domain, and order |
 //! | `failure` | what the engine's errors mean for a caller |
 
 mod begin;
@@ -35,7 +37,9 @@ mod extremes;
 mod failure;
 mod filter;
 mod history;
+mod intervals;
 mod options;
+mod orderings;
 mod output;
 mod parameters;
 mod provider;

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::{can_cast_types, cast};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::table::sql_type;
@@ -15,10 +15,17 @@ use crate::table::sql_type;
 /// The schema in which the result of a plan with the schema `plan` is sent.
 pub(super) fn output_schema(plan: &Schema) -> SchemaRef {
     let fields = plan.fields().iter().map(|field| {
-        let data_type = sql_type(field.data_type());
+        let data_type = output_type(field.data_type());
         Arc::new(arrow::datatypes::Field::new(field.name(), data_type, field.is_nullable()))
     });
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The type in which a column of the engine is sent. What it computes inside of lists and structs is sent as it is
+/// where stored columns would have another form.
+fn output_type(computed: &DataType) -> DataType {
+    let sent = sql_type(computed);
+    if can_cast_types(computed, &sent) { sent } else { computed.clone() }
 }
 
 /// The schema with every column nullable: where values are only known later, so is whether one of them is null.

@@ -1,12 +1,14 @@
 //! Parameters of statements: `?` and `$1` in the text, and their values in a record batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::logical_expr::type_coercion::binary::comparison_coercion;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
@@ -139,14 +141,38 @@ pub(super) fn wanted_types(plan: &LogicalPlan) -> Result<Vec<Option<DataType>>> 
         }
         Ok(())
     };
-    for (id, data_type) in plan.get_parameter_types().or_query_error()? {
-        // What stands in a string's place may be of any string type.
-        want(&id, data_type.map(|data_type| sql_type(&data_type)))?;
+    for (id, data_type) in typed_placeholders(plan)? {
+        want(&id, data_type)?;
     }
     for id in limits(plan)? {
         want(&id, Some(DataType::Int64))?;
     }
     Ok(wanted)
+}
+
+/// The placeholders of a plan with the types that the planner found for them. One that stands beside values of several
+/// types has the type that all of them are compared in, or none. (The engine's own way to ask refuses such a plan.)
+fn typed_placeholders(plan: &LogicalPlan) -> Result<BTreeMap<String, Option<DataType>>> {
+    let mut found: BTreeMap<String, Option<DataType>> = BTreeMap::new();
+    let mut note = |expr: &Expr| {
+        if let Expr::Placeholder(placeholder) = expr {
+            // What stands in a string's place may be of any string type.
+            let new = placeholder.field.as_ref().map(|field| sql_type(field.data_type()));
+            match (found.get(&placeholder.id).cloned().flatten(), new) {
+                (Some(known), Some(new)) if known != new => {
+                    found.insert(placeholder.id.clone(), comparison_coercion(&known, &new));
+                }
+                (Some(_), _) => {}
+                (None, new) => {
+                    found.insert(placeholder.id.clone(), new);
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    };
+    let visit = |node: &LogicalPlan| node.apply_expressions(|expr| expr.apply(&mut note));
+    plan.apply_with_subqueries(visit).or_query_error()?;
+    Ok(found)
 }
 
 /// The parameters that stand for numbers of rows.

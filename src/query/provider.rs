@@ -34,6 +34,7 @@ use datafusion::physical_plan::union::UnionExec;
 use object_store::ObjectMeta;
 
 use super::failure::through_engine;
+use super::intervals::{is_put_together, put_together};
 use super::pruning::keep_chunks;
 use super::session::store_url;
 use super::statement::{Moment, Moments, Part};
@@ -215,7 +216,7 @@ impl DatasetTable {
             .with_projection_indices(Some(needed_fields(columns, &file_schema)))?
             .build();
         let mut scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
-        let as_stored = columns.iter().all(|column| column.names.name == column.names.physical && !column.remainder);
+        let as_stored = columns.iter().all(|column| column.names.name == column.names.physical && is_whole(column));
         if as_stored && loads.is_none() {
             return Ok(scan);
         }
@@ -240,8 +241,8 @@ impl DatasetTable {
                 continue;
             }
             let field = column.sql_field().with_name(&column.names.physical);
-            // With a remainder it is put together only after it was read: by itself it may be out of range.
-            let physical = column.physical.clone().filter(|_| column.remainder);
+            // What is put together only after it was read is read as it is stored; by itself it may be out of range.
+            let physical = column.physical.clone().filter(|_| !is_whole(column));
             fields.push(match physical {
                 Some(physical) => field.with_data_type(physical),
                 None => field,
@@ -263,8 +264,8 @@ impl DatasetTable {
         file_schema: &SchemaRef,
         filters: &[Expr],
     ) -> Result<Option<Arc<dyn PhysicalExpr>>, DataFusionError> {
-        let is_whole = |c: &&Column| self.column(&c.name).is_some_and(|column| !column.remainder);
-        let usable = |filter: &&Expr| filter.column_refs().iter().all(is_whole);
+        let is_known = |c: &&Column| self.column(&c.name).is_some_and(is_whole);
+        let usable = |filter: &&Expr| filter.column_refs().iter().all(is_known);
         let renamed = filters.iter().filter(usable).cloned().map(|filter| {
             let rename = |expr| match expr {
                 Expr::Column(named) => {
@@ -281,6 +282,11 @@ impl DatasetTable {
         let schema = DFSchema::try_from(file_schema.as_ref().clone())?;
         create_physical_expr(&condition, &schema, &Default::default(), &Default::default()).map(Some)
     }
+}
+
+/// Whether a column can be read as SQL sees it, and needs not be put together.
+fn is_whole(column: &TableColumn) -> bool {
+    !column.remainder && !is_put_together(&column.logical)
 }
 
 /// What a scan is asked for.
@@ -314,6 +320,9 @@ fn needed_fields(columns: &[&TableColumn], file_schema: &Schema) -> Vec<usize> {
 /// What gives a column of the table from the columns of the scan.
 fn output_expr(column: &TableColumn, scan: &Schema) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
     let stored: Arc<dyn PhysicalExpr> = Arc::new(PhysicalColumn::new_with_schema(&column.names.physical, scan)?);
+    if is_put_together(&column.logical) {
+        return Ok(put_together(stored, &column.logical));
+    }
     if !column.remainder {
         return Ok(stored);
     }

@@ -15,7 +15,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::{AggregateUDF, LogicalPlan};
+use datafusion::logical_expr::{AggregateUDF, DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionConfig;
 
 use super::cooperative::CooperativeJoins;
@@ -24,6 +24,7 @@ use super::dialect::parse;
 use super::extremes::extremes;
 use super::failure::OrQueryError;
 use super::options::SessionOptions;
+use super::orderings::sound_orderings;
 use super::parameters::bind;
 use super::statement::Statement;
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
     Ok(SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+        .with_scalar_functions(sound_orderings(SessionStateDefaults::default_scalar_functions()))
         .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
         .with_aggregate_functions(aggregate_functions())
         .with_window_functions(SessionStateDefaults::default_window_functions())
@@ -166,11 +167,24 @@ pub(super) async fn plan(session: &SessionContext, statement: &Statement) -> Res
     Ok((bind(plan, values)?, has_parameters))
 }
 
+/// To explain a statement that writes is to explain the query in it. (To analyze one would be to run it.)
+fn explained(plan: LogicalPlan) -> LogicalPlan {
+    let LogicalPlan::Explain(mut explain) = plan else { return plan };
+    let query = match explain.plan.as_ref() {
+        LogicalPlan::Dml(dml) => Some(Arc::clone(&dml.input)),
+        LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create)) => Some(Arc::clone(&create.input)),
+        _ => None,
+    };
+    explain.plan = query.unwrap_or(explain.plan);
+    LogicalPlan::Explain(explain)
+}
+
 /// A plan, when it does nothing that none may do.
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) otherwise.
 pub(super) fn only_reads(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = explained(plan);
     let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|error| {
         Error::invalid(format!("this statement is not allowed; only queries are: {}", error.strip_backtrace()))

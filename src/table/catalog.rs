@@ -215,7 +215,8 @@ impl Catalog {
         Ok(dataset)
     }
 
-    /// A page of the datasets that the caller may read, whose names begin with `prefix` and come after `after`, and the name to go on from.
+    /// A page of the datasets that the caller may read, of those whose names begin with `prefix` and come after
+    /// `after`, and the name to go on from.
     ///
     /// # Errors
     /// As [`Catalog::open_or_create`].

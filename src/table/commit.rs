@@ -128,6 +128,12 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// A change, and where its answer comes out.
+    pub(super) fn new(change: Change) -> (Self, oneshot::Receiver<Result<Done>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { change, answer }, answered)
+    }
+
     /// Answers. A caller that went away finds its version by its idempotency key.
     pub(super) fn answer(self, outcome: Result<Done>) {
         let _ = self.answer.send(outcome);
@@ -150,10 +156,10 @@ impl Dataset {
         let load_id = rows.load.record.load_id;
         let change = Change::Rows(Box::new(rows));
         let Some(turn) = turn else { return outcome(load_id, self.commit(change).await?) };
-        let (answer, answered) = oneshot::channel();
+        let (waiting, answered) = Waiting::new(change);
         tokio::spawn(async move {
             let _turn = turn;
-            self.commit_group(vec![Waiting { change, answer }]).await;
+            self.commit_group(vec![waiting]).await;
         });
         outcome(load_id, answered.await.map_err(|error| broke_off().because(error))??)
     }
@@ -165,8 +171,8 @@ impl Dataset {
 
     /// Commits a change. Survives the caller's end: once begun, it is carried through.
     pub(super) async fn commit(self: Arc<Self>, change: Change) -> Result<Done> {
-        let (answer, outcome) = oneshot::channel();
-        self.queue().push(Waiting { change, answer });
+        let (waiting, outcome) = Waiting::new(change);
+        self.queue().push(waiting);
         let dataset = Arc::clone(&self);
         tokio::spawn(async move {
             // Whoever gets the lock commits for all that wait; the others then find their answers given.

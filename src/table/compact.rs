@@ -22,7 +22,7 @@ use super::rewrite::fetch;
 use super::snapshot::Snapshot;
 use super::split::SplitSettings;
 use super::writer::ChunkWriter;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Small chunks of one partition from which on they are merged in the background.
 const MANY_CHUNKS: usize = 8;
@@ -70,6 +70,10 @@ impl Dataset {
 
     async fn merge(self: Arc<Self>, chunks: Vec<Arc<Chunk>>, settings: &SplitSettings) -> Result<()> {
         let snapshot = self.snapshot();
+        // The places of its rows are known only as long as their versions are live.
+        if chunks.iter().any(|chunk| snapshot.live_chunk(&chunk.path).is_none()) {
+            return Err(Error::conflict("a chunk that was to be merged was replaced meanwhile"));
+        }
         let form = StoredForm::of(&snapshot, snapshot.columns.clone());
         let mut batches = Vec::new();
         for chunk in &chunks {

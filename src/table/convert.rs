@@ -365,7 +365,8 @@ fn restore_map(
     Ok(Arc::new(MapArray::try_new(Arc::clone(entries), map.offsets().clone(), pairs, map.nulls().cloned(), sorted)?))
 }
 
-fn restore_interval(array: &StructArray, unit: IntervalUnit) -> ArrayRef {
+/// Intervals from the struct that they are stored as.
+pub fn restore_interval(array: &StructArray, unit: IntervalUnit) -> ArrayRef {
     let nulls = array.nulls().cloned();
     let expected = interval_fields(unit);
     let int32 = |i: usize| array.columns().get(i).and_then(|c| c.as_primitive_opt::<arrow::datatypes::Int32Type>());

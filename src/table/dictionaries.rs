@@ -57,7 +57,8 @@ impl Dictionaries {
         found.map(|(_, _, categories)| categories.clone()).unwrap_or_default()
     }
 
-    /// The schema with key types that number all joined categories: 8 bits may do for each version, but not for all.
+    /// The schema with key types that number all joined categories: 8 bits may do for each batch of a load, or for each
+    /// version, but not for all.
     ///
     /// # Errors
     /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) for more categories than any key type numbers.

@@ -46,6 +46,8 @@ pub(super) struct Draft {
     ending: HashMap<i64, i64>,
     /// Whether the table's schema or properties change.
     table_changes: bool,
+    /// Whether it is a commit of one change that is no load, beside which there can be no other.
+    is_alone: bool,
     /// Whether a column is stored in another type from now on.
     types_change: bool,
 }
@@ -80,6 +82,7 @@ impl Draft {
             ending: HashMap::new(),
             table_changes: snapshot.newest() == 0,
             types_change: false,
+            is_alone: false,
         };
         let (mut taken, mut later): (Vec<Waiting>, Vec<Waiting>) = (Vec::new(), Vec::new());
         for waiting in waiting {
@@ -107,6 +110,10 @@ impl Draft {
                 _ => Error::not_found("the dataset was deleted meanwhile"),
             }));
         }
+        // A load beside a merge might end versions whose rows the merged chunks still hold.
+        if self.is_alone {
+            return Fit::Later;
+        }
         if let Change::Load(load) = change {
             return self.fit_load(snapshot, load, is_first);
         }
@@ -114,7 +121,10 @@ impl Draft {
             return Fit::Later;
         }
         match self.fit_other(snapshot, change) {
-            Ok(true) => Fit::Taken,
+            Ok(true) => {
+                self.is_alone = true;
+                Fit::Taken
+            }
             Ok(false) => {
                 Fit::Answered(Ok(Done { snapshot: Arc::clone(snapshot), expired: Vec::new(), repeated: None }))
             }
@@ -189,9 +199,6 @@ impl Draft {
 
     fn fit_load(&mut self, snapshot: &Arc<Snapshot>, load: &PendingLoad, is_first: bool) -> Fit {
         let record = &load.record;
-        if self.rows.is_some() {
-            return Fit::Later;
-        }
         if load.must_create && (snapshot.newest() > 0 || !self.record.versions.is_empty()) {
             let lost = "another call made a dataset of this name meanwhile; nothing was stored";
             return Fit::Answered(Err(Error::already_exists(lost)));
@@ -466,4 +473,38 @@ fn repeat_outcome(known: &Arc<VersionRecord>, load: &PendingLoad, snapshot: &Arc
          for a new load",
         known.version
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn load(number: i64) -> Change {
+        let record = serde_json::from_value(json!({
+            "version": 0, "load_id": number, "external_key": "k", "created_at": clock::now(), "created_by": "ann",
+            "rows": 0, "bytes": 0, "chunks": 0, "keep_last": false, "digest": "", "schema": "",
+        }));
+        let (schema, stored) = (Arc::new(Schema::empty()), Arc::new(Schema::empty()));
+        let (names, effective_keys, chunks) = (Vec::new(), ColumnsKeys::new(), Vec::new());
+        let (record, must_create) = (record.unwrap(), false);
+        Change::Load(Box::new(PendingLoad { record, schema, stored, names, effective_keys, chunks, must_create }))
+    }
+
+    fn taken(changes: Vec<Change>) -> (usize, usize) {
+        let (waiting, _answers): (Vec<_>, Vec<_>) = changes.into_iter().map(Waiting::new).unzip();
+        let round = Draft::build(&Arc::new(Snapshot::default()), waiting);
+        (round.taken.len(), round.later.len())
+    }
+
+    #[test]
+    fn loads_share_a_commit_and_every_other_change_has_its_own() {
+        let merge =
+            || Change::Merge(PendingMerge { removes: Vec::new(), stored: Arc::new(Schema::empty()), adds: Vec::new() });
+        assert_eq!(taken(vec![load(1), load(2)]), (2, 0));
+        assert_eq!(taken(vec![merge(), load(1)]), (1, 1), "a load may end versions that the merged chunks hold");
+        assert_eq!(taken(vec![load(1), merge(), load(2)]), (1, 2));
+        assert_eq!(taken(vec![Change::SetRetention(Retention::default()), load(1)]), (1, 1));
+    }
 }

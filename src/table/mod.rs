@@ -11,7 +11,8 @@
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
 //! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
-//! | `manage`, `form`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
+//! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
+//! | `form` | the one form of rows that are merged, changed or cut anew |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
 
@@ -64,6 +65,7 @@ pub use self::chunk::{Chunk, LoadRows};
 pub use self::command::{committed, read_request};
 pub use self::commit::{CommitTurn, LoadOutcome};
 pub use self::compact::{Compaction, Eagerness};
+pub use self::convert::restore_interval;
 pub use self::dataset::{Dataset, unknown_dataset};
 pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
 pub use self::lease::Lease;
@@ -76,7 +78,7 @@ pub use self::schema::{Column, ColumnNames, Columns, LOAD_COLUMN, ROW_COLUMN};
 pub use self::selection::{SelectedChunk, SelectedRows, Selection};
 pub use self::snapshot::{End, Snapshot, Version};
 pub use self::split::{MAX_DATE_KEYS, MAX_ID_KEYS, SplitSettings};
-pub use self::sql_values::{check_nulls, from_sql, load_type};
+pub use self::sql_values::{check_nulls, from_sql, with_any_categories};
 pub use self::stats::{Bound, ColumnStats};
 pub use self::types::sql_type;
 pub use self::vacuum::Vacuumed;

@@ -75,9 +75,7 @@ impl FrameRead {
         let _lease = dataset.lease(rows.oldest_commit)?;
         let mut schema = project(&rows.schema, &selection.columns)?;
         let dictionaries = Dictionaries::load(&dataset, &rows, &schema).await?;
-        if rows.versions.len() > 1 || !rows.amendments.is_empty() {
-            schema = dictionaries.with_wide_keys(&schema)?;
-        }
+        schema = dictionaries.with_wide_keys(&schema)?;
         Ok(Self { dataset, snapshot, rows, schema, dictionaries, filter, settings, metrics, _lease })
     }
 

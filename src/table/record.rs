@@ -259,3 +259,15 @@ pub(super) fn decode_inline_batch(text: &str) -> Result<RecordBatch> {
     let bytes = STANDARD.decode(text);
     decode_batch(bytes.map_err(|error| Error::corrupt("the categories of a load are damaged").because(error))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_have_the_words_that_are_stored() {
+        use WriteKind as W;
+        let words = [W::Create, W::Insert, W::Delete, W::Update, W::Merge].map(|k| serde_json::to_string(&k).unwrap());
+        assert_eq!(words, ["\"create\"", "\"insert\"", "\"delete\"", "\"update\"", "\"merge\""]);
+    }
+}

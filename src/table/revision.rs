@@ -28,7 +28,7 @@ use super::record::WriteKind;
 use super::rewrite::{fetch, store_beside};
 use super::snapshot::{Snapshot, Version};
 use super::split::{ReadyChunk, SplitSettings};
-use super::sql_values::{check_version, from_sql};
+use super::sql_values::{check_version, from_sql, with_any_categories};
 use super::types::has_remainder;
 use super::writer::{ChunkWriter, remove_file};
 use crate::error::{Error, Kind, Result};
@@ -270,7 +270,7 @@ impl Revision {
         let schema = Arc::clone(&self.schema);
         let field = schema.field_with_name(&column.name);
         let field = field.map_err(|error| Error::internal("a changed column is not there").because(error))?;
-        let values = from_sql(&column.name, &column.values, field.data_type())?;
+        let values = from_sql(&column.name, &column.values, &with_any_categories(field.data_type()))?;
         self.check_versions(&column.name, &values, &column.assigned, loads)?;
         let known = self.form.columns.find(&column.name).map(|known| (known.names.physical.clone(), known.clone()));
         let (physical_name, known) = known.ok_or_else(|| Error::internal("a changed column is not known"))?;

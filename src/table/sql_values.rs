@@ -15,18 +15,10 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::categories::Categories;
 use super::convert::to_logical;
-use super::types::{interval_fields, sql_type};
+use super::types::interval_fields;
 use crate::error::{Error, Result, shorten};
 
 const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
-
-/// The type in which a column of a query's result is loaded.
-pub fn load_type(data_type: &DataType) -> DataType {
-    match data_type {
-        DataType::Interval(_) => data_type.clone(),
-        other => sql_type(other),
-    }
-}
 
 /// The values of a SQL expression in the `logical` type of the column that takes them.
 ///
@@ -37,6 +29,14 @@ pub fn from_sql(column: &str, values: &ArrayRef, logical: &DataType) -> Result<A
         let bad = (0..values.len()).find(|row| convert(&values.slice(*row, 1), logical).is_err());
         unfit(column, values, bad, &format!("the type {logical}")).because(error)
     })
+}
+
+/// The type with keys that number any categories. Those of a frame may number few; a read widens them where it must.
+pub fn with_any_categories(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => DataType::Dictionary(Box::new(DataType::Int64), values.clone()),
+        other => other.clone(),
+    }
 }
 
 /// Checks that values of a column, in the type that it has over all versions, can be in rows of one version, which has

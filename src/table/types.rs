@@ -18,7 +18,7 @@
 //! | timestamp s, ms, µs | timestamp µs (with a zone: UTC) | the same as logical |
 //! | timestamp ns | timestamp µs, and the remainder in a hidden column where one is not zero | the same as logical |
 //! | time32, time64, duration, interval year-month | int32 or int64 | the same as logical |
-//! | interval day-time, month-day-nano | struct | struct |
+//! | interval day-time, month-day-nano | struct | the same as logical; inside a list, struct or map the struct |
 //! | decimal to 38 digits, scale 0 or more | decimal128 | decimal128 |
 //! | decimal256, negative scale | utf8 | decimal128 or decimal256 of scale 0 or more, or utf8 |
 //! | dictionary, run-end encoded | that of the values | that of the values |
@@ -164,7 +164,6 @@ pub fn sql_type(logical: &DataType) -> DataType {
         D::Binary | D::LargeBinary | D::BinaryView | D::FixedSizeBinary(_) => D::Binary,
         D::Float16 => D::Float32,
         D::Date64 => microseconds(false),
-        D::Interval(unit @ (IntervalUnit::DayTime | IntervalUnit::MonthDayNano)) => D::Struct(interval_fields(*unit)),
         D::Decimal32(p, s) | D::Decimal64(p, s) | D::Decimal128(p, s) if *s >= 0 => D::Decimal128(*p, *s),
         D::Decimal32(p, s) | D::Decimal64(p, s) | D::Decimal128(p, s) | D::Decimal256(p, s) if *s < 0 => {
             // The same numbers, with their zeros written out.
@@ -191,9 +190,15 @@ pub fn sql_type(logical: &DataType) -> DataType {
     }
 }
 
-/// Nulls inside a list or struct are stored as booleans, and nothing reads them as anything else.
+/// Inside a list or struct, nulls and intervals are read as what they are stored as.
 fn nested_sql_type(logical: &DataType) -> DataType {
-    if matches!(logical, DataType::Null) { DataType::Boolean } else { sql_type(logical) }
+    match logical {
+        DataType::Null => DataType::Boolean,
+        DataType::Interval(unit @ (IntervalUnit::DayTime | IntervalUnit::MonthDayNano)) => {
+            DataType::Struct(interval_fields(*unit))
+        }
+        other => sql_type(other),
+    }
 }
 
 fn sql_map(entries: &FieldRef) -> DataType {

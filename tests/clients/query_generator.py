@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 DIFFERENCES = {
     "integer division": "7 / 2 is 3 here and 3.5 in DuckDB: only doubles are divided",
     "division by zero": "an error here, null or infinity in DuckDB: divisors are literals other than zero",
-    "integer overflow": "wraps here, is an error or a wider type in DuckDB: arithmetic and sums take small values, as BIGINT",
+    "integer overflow": "wraps here, is an error or a wider type in DuckDB: arithmetic takes small values, as BIGINT",
     "sums of 64-bit integers": "BIGINT here, HUGEINT in DuckDB: the columns of extreme values are not summed",
     "place of nulls": "with DESC first here, last in DuckDB: every ORDER BY says NULLS FIRST or NULLS LAST",
     "ties of ORDER BY and LIMIT": "undefined: LIMIT comes with an order by every column of the result",
@@ -24,20 +24,21 @@ DIFFERENCES = {
     "dates and intervals": "DATE + INTERVAL is a date here, a timestamp in DuckDB: the sum is cast to DATE",
     "decimal literals": "1.5 is a double here, a decimal in DuckDB: literals are cast",
     "upper case of ß": "SS here, ẞ in DuckDB: the texts hold neither it nor letters of several code points",
-    "sign of zero and of NaN": "told apart here, not in DuckDB: no negative zero in the data, no product of zero and a sign",
+    "sign of zero and of NaN": "told apart here, not in DuckDB: the data have no negative zero and NaN",
     "spread of NaN and infinity": "an error in DuckDB: stddev and var take finite columns",
     "sum of no rows": "both null; count and sum of an empty FILTER are compared as any other value",
     "reach of IS DISTINCT FROM": "binds differently without parentheses: every operation stands in them",
-    "constants in ROLLUP and CUBE": "DataFusion's ORDER BY takes such a column for constant although totals have null there",
+    "constants in ROLLUP and CUBE": "DataFusion's ORDER BY takes them for constant, though totals have null there",
     "square roots": "DataFusion's planner finds a window's ORDER BY sqrt(...) unsorted and gives up: not generated",
-    "equal items": "DataFusion takes no two items of one name before it gives them their alias: items differ, count has a column",
-    "literal NOT IN (subquery)": "DataFusion overlooks the subquery's nulls when the left side is a literal: it is a column",
-    "rounding": "sums in another order differ in the last digits, which ORDER BY would tell apart: sums and averages are of numbers "
-    "that doubles hold exactly, and results with deviations are not ordered",
-    "32-bit floats": "literals and doubles beside them widen at other places: compared and counted, not calculated with",
+    "equal items": "DataFusion refuses two items of one text, aliases or not: items differ, count has a column",
+    "literal NOT IN (subquery)": "DataFusion overlooks the subquery's nulls then: the left side is a column",
+    "rounding": "sums in another order differ in the last digits, and ORDER BY tells: only numbers that doubles hold "
+    "exactly are summed, and results with deviations are not ordered",
+    "32-bit floats": "doubles beside them widen at other places: compared and counted, not calculated with",
     "DATE and strings": "a string beside a date is cast by other rules: literals are typed",
 }
 WORDS = ["", " ", "a", "A", "ab", "abc", "b%", "a_b", "it's", "ünï", "表", "zz", "alpha", "beta", "gamma", "Gamma"]
+PATTERNS = ["a%", "%b", "_b%", "%", "", "Gamma", "%表"]
 COMPARISONS = ["=", "<>", "<", "<=", ">", ">="]
 ORDERED = ["small", "finite", "float", "float32", "dec", "text", "date", "ts", "big", "unsigned", "wide"]
 MADE = ["small", "finite", "float", "dec", "text", "date", "ts", "bool"]  # Kinds that have more than columns.
@@ -143,7 +144,9 @@ class Generator:
                 lambda: f"abs({sub()})",
                 lambda: f"(-{sub()})",
                 lambda: f"CAST(length({sub('text')}) AS BIGINT)",
-                lambda: f"CAST(extract({self.pick(['year', 'month', 'day', 'dow', 'doy'])} FROM {sub('date')}) AS BIGINT)",
+                lambda: (
+                    f"CAST(extract({self.pick(['year', 'month', 'day', 'dow', 'doy'])} FROM {sub('date')}) AS BIGINT)"
+                ),
                 lambda: f"CAST(extract({self.pick(['hour', 'minute'])} FROM {sub('ts')}) AS BIGINT)",
                 lambda: f"CAST({sub('bool')} AS BIGINT)",
                 lambda: f"CAST(strpos({sub('text')}, {self.literal('text')}) AS BIGINT)",
@@ -212,7 +215,7 @@ class Generator:
             lambda: f"({sub()} IS {self.pick(['', 'NOT '])}DISTINCT FROM {sub()})",
             lambda: f"({sub()} {self.pick(['', 'NOT '])}BETWEEN {self.literal(kind)} AND {sub()})",
             lambda: f"({sub()} {self.pick(['', 'NOT '])}IN ({self.members(kind)}))",
-            lambda: f"({sub('text')} {self.pick(['', 'NOT '])}LIKE {quoted(self.pick(['a%', '%b', '_b%', '%', '', 'Gamma', '%表']))})",
+            lambda: f"({sub('text')} {self.pick(['', 'NOT '])}LIKE {quoted(self.pick(PATTERNS))})",
             lambda: f"starts_with({sub('text')}, {quoted(self.pick(['a', 'al', 'ü', '']))})",
             lambda: self.column("bool", scope),
         ]
@@ -292,7 +295,9 @@ class Generator:
     def projection(self, depth: int = 1, kinds: list[str] | None = None) -> tuple[str, list[str]]:
         """Draw a plain SELECT; its columns are named c0, c1, and so on."""
         source, scope = self.source(depth)
-        kinds = kinds or [self.pick(sorted({c.kind for c in scope} | {"small", "text"})) for _ in range(self.random.randint(1, 4))]
+        kinds = kinds or [
+            self.pick(sorted({c.kind for c in scope} | {"small", "text"})) for _ in range(self.random.randint(1, 4))
+        ]
         items = [f"{self.expression(kind, scope)} AS c{i}" for i, kind in enumerate(kinds)]
         return f"SELECT {', '.join(items)} FROM {source}{self.where(scope)}", kinds
 
@@ -324,17 +329,21 @@ class Generator:
         """Draw an aggregate; a FILTER comes with some."""
         kind = self.pick(ORDERED)
         argument = lambda of: self.expression(of, scope, 1)  # noqa: E731
-        call = self.pick([
-            lambda: "count(*)",
-            lambda: f"count({self.pick(scope).sql})",
-            lambda: f"count(DISTINCT {self.pick(scope).sql})",
-            lambda: f"{self.pick(['min', 'max'])}({argument(kind)})",
-            lambda: f"sum({argument(self.pick(['small', 'finite', 'dec']))})",
-            lambda: f"sum(DISTINCT {argument('small')})",
-            lambda: f"avg({argument(self.pick(['small', 'finite']))})",
-            lambda: f"{self.pick(['bool_and', 'bool_or'])}({argument('bool')})",
-            lambda: f"{self.pick(['stddev_samp', 'stddev_pop', 'var_samp', 'var_pop'])}({self.column('finite', scope)})",
-        ])()  # fmt: skip
+        call = self.pick(
+            [
+                lambda: "count(*)",
+                lambda: f"count({self.pick(scope).sql})",
+                lambda: f"count(DISTINCT {self.pick(scope).sql})",
+                lambda: f"{self.pick(['min', 'max'])}({argument(kind)})",
+                lambda: f"sum({argument(self.pick(['small', 'finite', 'dec']))})",
+                lambda: f"sum(DISTINCT {argument('small')})",
+                lambda: f"avg({argument(self.pick(['small', 'finite']))})",
+                lambda: f"{self.pick(['bool_and', 'bool_or'])}({argument('bool')})",
+                lambda: (
+                    f"{self.pick(['stddev_samp', 'stddev_pop', 'var_samp', 'var_pop'])}({self.column('finite', scope)})"
+                ),
+            ]
+        )()
         return call + (f" FILTER (WHERE {self.condition(scope, 1)})" if self.chance(0.2) else "")
 
     def grouped(self) -> Query:
@@ -351,7 +360,11 @@ class Generator:
         if keys:
             places = [f"{place}" for place in range(1, len(keys) + 1)]
             text += f" GROUP BY {sets}({', '.join(keys)})" if sets else f" GROUP BY {', '.join(places)}"
-            text += f" HAVING count(*) {self.pick(['>', '<', '<>'])} {self.random.randint(0, 9)}" if self.chance(0.25) else ""
+            text += (
+                f" HAVING count(*) {self.pick(['>', '<', '<>'])} {self.random.randint(0, 9)}"
+                if self.chance(0.25)
+                else ""
+            )
         if "stddev" in text or "var_" in text:
             return Query(text)
         return self.finished(text, len(keys) + len(aggregates))
@@ -369,7 +382,10 @@ class Generator:
         """Draw a window function over a window."""
         kind = self.pick(ORDERED)
         value = lambda of=kind: self.expression(of, scope, 1)  # noqa: E731
-        partition = f"PARTITION BY {self.expression(self.pick(['small', 'text', 'bool', 'date']), scope, 1)} " * self.chance(0.7)
+        partition = (
+            f"PARTITION BY {self.expression(self.pick(['small', 'text', 'bool', 'date']), scope, 1)} "
+            * self.chance(0.7)
+        )
         order = f"ORDER BY {value()} {self.pick(['ASC', 'DESC'])} NULLS {self.pick(['FIRST', 'LAST'])}, {alias}.id"
         frame = self.pick(["", "ROWS BETWEEN 2 PRECEDING AND CURRENT ROW", "ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING",
                            "ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"])  # fmt: skip
@@ -378,11 +394,18 @@ class Generator:
             lambda: f"max({value()})", lambda: f"avg({value('finite')})", lambda: f"first_value({value()})",
             lambda: f"last_value({value()})",
         ])  # fmt: skip
-        ranking = self.pick([
-            lambda: "row_number()", lambda: "rank()", lambda: "dense_rank()", lambda: f"ntile({self.random.randint(1, 5)})",
-            lambda: f"lag({value()}, {self.random.randint(1, 3)})", lambda: f"lead({value()})", lambda: "percent_rank()",
-            lambda: "cume_dist()",
-        ])  # fmt: skip
+        ranking = self.pick(
+            [
+                lambda: "row_number()",
+                lambda: "rank()",
+                lambda: "dense_rank()",
+                lambda: f"ntile({self.random.randint(1, 5)})",
+                lambda: f"lag({value()}, {self.random.randint(1, 3)})",
+                lambda: f"lead({value()})",
+                lambda: "percent_rank()",
+                lambda: "cume_dist()",
+            ]
+        )
         if self.chance(0.5):
             return f"{ranking()} OVER ({partition}{order})"
         return f"{framed()} OVER ({partition}{order} {frame})"
@@ -397,7 +420,8 @@ class Generator:
         """Draw a SELECT over a common table expression that aggregates."""
         source, scope = self.source()
         key = self.expression(self.pick(["small", "text", "date"]), scope, 1)
-        inner = f"SELECT {key} AS k, count(*) AS n, max({self.expression('small', scope, 1)}) AS m FROM {source}{self.where(scope)} GROUP BY 1"
+        items = f"{key} AS k, count(*) AS n, max({self.expression('small', scope, 1)}) AS m"
+        inner = f"SELECT {items} FROM {source}{self.where(scope)} GROUP BY 1"
         alias = self.alias()
         table, other = self.pick([t for t in self.tables if "small" in t.kinds.values()]), self.alias()
         column = self.column("small", self.scope_of(table, other))
@@ -408,4 +432,6 @@ class Generator:
     def query(self) -> Query:
         """Draw a query."""
         self.aliases = 0
-        return self.pick([self.select, self.select, self.grouped, self.grouped, self.windowed, self.united, self.nested])()
+        return self.pick(
+            [self.select, self.select, self.grouped, self.grouped, self.windowed, self.united, self.nested]
+        )()

@@ -59,8 +59,12 @@ def unpack(folder: Path) -> Path:
     home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
     archives = list(home.glob(f"registry/cache/*/{name}.crate"))
     if not archives:
-        subprocess.run(["cargo", "info", "--quiet", f"{CRATE}@{locked_version()}"], check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL)  # fmt: skip
+        subprocess.run(
+            ["cargo", "info", "--quiet", f"{CRATE}@{locked_version()}"],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         archives = list(home.glob(f"registry/cache/*/{name}.crate"))
     with tarfile.open(archives[0]) as archive:
         archive.extractall(folder, filter="data")
@@ -143,9 +147,12 @@ class _Reader:
         return found
 
     def skip_message(self) -> None:
-        """Skip the rest of an error message of several paragraphs: it ends with two empty lines, or with a directive."""
+        """Skip the rest of an error message of several paragraphs: it ends where a directive or comment begins."""
         while self.at < len(self.lines):
             words = self.lines[self.at].split()
-            if words and (words[0] in ("statement", "query", "include", "halt", "skipif", "onlyif", "subtest") or words[0][0] == "#"):
+            if words and (
+                words[0] in ("statement", "query", "include", "halt", "skipif", "onlyif", "subtest")
+                or words[0][0] == "#"
+            ):
                 return
             self.at += 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import decimal
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -12,7 +12,6 @@ import pyarrow as pa
 
 NULL = "NULL"
 UNITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
-EPOCH = datetime.datetime(1970, 1, 1)
 _WIDE = decimal.Context(prec=400, rounding=decimal.ROUND_HALF_EVEN)
 
 
@@ -53,12 +52,17 @@ def _raw(array: pa.Array | pa.ChunkedArray) -> list:
         return _raw(array.storage)
     if pa.types.is_date32(kind) or pa.types.is_time32(kind):
         return array.view(pa.int32()).to_pylist()
-    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind) or pa.types.is_time64(kind) or pa.types.is_date64(kind):
+    if (
+        pa.types.is_timestamp(kind)
+        or pa.types.is_duration(kind)
+        or pa.types.is_time64(kind)
+        or pa.types.is_date64(kind)
+    ):
         return array.view(pa.int64()).to_pylist()
     if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
         return _raw(array.cast(pa.large_list(kind.value_type)))
     if pa.types.is_map(kind):
-        return _nested(array, lambda part: list(zip(_raw(part.keys), _raw(part.items))))
+        return [list(zip(*map(_raw, scalar.values.flatten()))) if scalar.is_valid else None for scalar in array]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return [None if not scalar.is_valid else _raw(scalar.values) for scalar in array]
     if pa.types.is_struct(kind):
@@ -69,10 +73,6 @@ def _raw(array: pa.Array | pa.ChunkedArray) -> list:
         valid, values = array.is_valid().to_pylist(), array.to_numpy(zero_copy_only=False)
         return [value if ok else None for value, ok in zip(values, valid)]
     return array.to_pylist()
-
-
-def _nested(array: pa.Array, values: Callable[[pa.Array], list]) -> list:
-    return [values(array.slice(i, 1)) if array[i].is_valid else None for i in range(len(array))]
 
 
 def _top_level(kind: pa.DataType) -> Callable[[object], str]:
@@ -103,7 +103,11 @@ def _digits(value: float) -> str:
 
 def _plain(value: decimal.Decimal, places: int) -> str:
     """Return a number rounded to some places, without an exponent and trailing zeros."""
-    rounded = value.quantize(decimal.Decimal(1).scaleb(-places), context=_WIDE) if -value.as_tuple().exponent > places else value
+    rounded = (
+        value.quantize(decimal.Decimal(1).scaleb(-places), context=_WIDE)
+        if -value.as_tuple().exponent > places
+        else value
+    )
     text = f"{rounded:f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
@@ -123,7 +127,12 @@ def _inner(value: object, kind: pa.DataType) -> str:
         return _arrow_float(value)
     if pa.types.is_decimal(kind):
         return f"{value:f}"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind) or pa.types.is_binary_view(kind):
+    if (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    ):
         return value.hex()
     if pa.types.is_temporal(kind) or pa.types.is_interval(kind):
         return _temporal(value, kind)
@@ -163,7 +172,7 @@ def _moment(value: int, places: int) -> str:
     """Return an instant given in units of 10 to the minus places seconds since 1970."""
     seconds, part = divmod(value, 10**places)
     days, within = divmod(seconds, 86_400)
-    day = np.datetime64(days, "D").astype("datetime64[D]")
+    day = _day(days)
     fraction = f"{part:0{places}d}" if part else ""
     if places == 9 and fraction.endswith("000"):
         fraction = fraction[:6]
@@ -171,6 +180,13 @@ def _moment(value: int, places: int) -> str:
         fraction = fraction[:3]
     clock = f"{within // 3600:02}:{within // 60 % 60:02}:{within % 60:02}"
     return f"{day}T{clock}" + (f".{fraction}" if fraction else "")
+
+
+def _day(days: int) -> str:
+    """Return a date given in days since 1970; years before 0 and after 9999 have a sign."""
+    year, month, day = re.fullmatch(r"(-?\d+)-(\d+)-(\d+)", str(np.datetime64(days, "D"))).groups()
+    sign = "-" if year.startswith("-") else "+" if len(year) > 4 else ""
+    return f"{sign}{year.lstrip('-'):>04}-{month}-{day}"
 
 
 def _zone_seconds(value: int, kind: pa.DataType) -> int:

@@ -14,7 +14,14 @@ from flightsql import FlightSQLClient
 from sqlalchemy import column, create_engine, inspect, select, table, text
 from sqlalchemy.dialects import registry
 
-registry.register("datafusion.flightsql", "flightsql.sqlalchemy", "DataFusionDialect")  # As its documentation spells it.
+registry.register(
+    "datafusion.flightsql", "flightsql.sqlalchemy", "DataFusionDialect"
+)  # As its documentation spells it.
+
+
+def plain(rows: list) -> list:
+    """Return rows as JSON can hold them: the driver gives NaN for null."""
+    return [[None if pd.isna(value) else value for value in row] for row in rows]
 
 
 def client(host: str, port: int) -> FlightSQLClient:
@@ -27,7 +34,7 @@ def queries(host: str, port: int, schema: str) -> dict:
     with flightsql.connect(client(host, port)) as connection, connection.cursor() as cursor:
         cursor.execute(f'SELECT id, item, ratio, flag FROM "{schema}".orders ORDER BY id')
         description = [(name, str(kind())) for name, kind in cursor.description]
-        rows = [[None if pd.isna(value) else value for value in row] for row in cursor.fetchall()]
+        rows = plain(cursor.fetchall())
         cursor.execute(f'SELECT x FROM "{schema}".many')
         many = sorted(row[0] for row in cursor.fetchall())
         cursor.execute(f'SELECT id FROM "{schema}".orders WHERE id > 99')
@@ -64,7 +71,7 @@ def writes(host: str, port: int, schema: str) -> dict:
         cursor.execute(f"UPDATE \"{schema}\".orders SET item = 'x' WHERE id > 4")
         cursor.executemany(f'INSERT INTO "{schema}".orders (id, item) VALUES (?, ?)', [[6, "a"], [7, "b"]])
         cursor.execute(f'SELECT id, item FROM "{schema}".orders ORDER BY id')
-        return {"counts": counts, "rows": cursor.fetchall()}
+        return {"counts": counts, "rows": plain(cursor.fetchall())}
 
 
 def metadata(host: str, port: int, schema: str) -> dict:
@@ -107,7 +114,9 @@ def engine(host: str, port: int, schema: str) -> dict:
                 "core": [row[0] for row in connection.execute(query)],
                 "tables": inspector.get_table_names(schema),
                 "columns": [each["name"] for each in inspector.get_columns("orders", schema)],
-                "quoted": connection.execute(text(f'SELECT "id" FROM "{schema}"."orders" ORDER BY id LIMIT 1')).scalar(),
+                "quoted": connection.execute(
+                    text(f'SELECT "id" FROM "{schema}"."orders" ORDER BY id LIMIT 1')
+                ).scalar(),
             }
     return found
 

@@ -14,10 +14,14 @@ import pyarrow as pa
 import pytest
 from frames import get, load, refused, sql, table_name
 
-ORDERS = pa.table({
-    "id": [1, 2, 3], "item": ["tea", "milk", None], "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")], pa.decimal128(12, 2)),
-    "day": pa.array([0, 1, 2], pa.date32()),
-})  # fmt: skip
+ORDERS = pa.table(
+    {
+        "id": [1, 2, 3],
+        "item": ["tea", "milk", None],
+        "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")], pa.decimal128(12, 2)),
+        "day": pa.array([0, 1, 2], pa.date32()),
+    }
+)
 ENDLESS = "SELECT a.value * b.value AS x FROM generate_series(1, 30000) a, generate_series(1, 30000) b"
 
 
@@ -220,7 +224,12 @@ def test_a_write_runs_once_when_its_result_is_never_fetched(client, server, orde
 
 @pytest.mark.parametrize(
     "statement, rows",
-    [("INSERT INTO {t} (id) VALUES (7), (8)", 2), ("UPDATE {t} SET item = 'x'", 3), ("DELETE FROM {t} WHERE id > 1", 2), ("DELETE FROM {t} WHERE id > 99", 0)],
+    [
+        ("INSERT INTO {t} (id) VALUES (7), (8)", 2),
+        ("UPDATE {t} SET item = 'x'", 3),
+        ("DELETE FROM {t} WHERE id > 1", 2),
+        ("DELETE FROM {t} WHERE id > 99", 0),
+    ],
 )
 def test_rowcount_tells_the_rows_of_a_write(cursor, orders, statement, rows):
     assert cursor.execute(statement.format(t=orders)).rowcount == rows
@@ -230,7 +239,10 @@ def test_a_write_takes_parameters(client, cursor, orders):
     cursor.execute(f"INSERT INTO {orders} (id, item, day) VALUES (?, ?, ?)", (9, "it's", datetime.date(2024, 2, 29)))
     cursor.execute(f"UPDATE {orders} SET item = ? WHERE id = ?", (None, 1))
     found = sql(client, f"SELECT id, item, day FROM {orders} WHERE id IN (1, 9) ORDER BY id").to_pylist()
-    assert found == [{"id": 1, "item": None, "day": datetime.date(1970, 1, 1)}, {"id": 9, "item": "it's", "day": datetime.date(2024, 2, 29)}]
+    assert found == [
+        {"id": 1, "item": None, "day": datetime.date(1970, 1, 1)},
+        {"id": 9, "item": "it's", "day": datetime.date(2024, 2, 29)},
+    ]
 
 
 def test_executemany_runs_once_for_each_row(client, cursor, orders):
@@ -242,7 +254,9 @@ def test_executemany_runs_once_for_each_row(client, cursor, orders):
 
 
 def test_executemany_takes_an_arrow_table(client, cursor, orders):
-    cursor.executemany(f"INSERT INTO {orders} (id, item) VALUES (?, ?)", pa.record_batch({"a": [20, 21], "b": ["x", "y"]}))
+    cursor.executemany(
+        f"INSERT INTO {orders} (id, item) VALUES (?, ?)", pa.record_batch({"a": [20, 21], "b": ["x", "y"]})
+    )
     assert count(client, orders) == 5
 
 
@@ -284,7 +298,9 @@ def test_ingest(client, connection, name, mode, exists):
 
     def ingest() -> int:
         with connection.cursor() as cursor:
-            return cursor.adbc_ingest(table, ORDERS.slice(1), mode=mode, db_schema_name="/".join(schema), catalog_name="pandas_db")
+            return cursor.adbc_ingest(
+                table, ORDERS.slice(1), mode=mode, db_schema_name="/".join(schema), catalog_name="pandas_db"
+            )
 
     if (mode, exists) == ("create", True):
         with pytest.raises(adbc.ProgrammingError, match="ALREADY_EXISTS"):
@@ -379,7 +395,10 @@ def test_objects_at_every_depth(shop):
         ({"table_name_filter": "%s"}, ["items", "orders"]),
         ({"table_name_filter": "nope"}, []),
         ({"table_types_filter": ["TABLE"]}, ["items", "orders"]),
-        ({"table_types_filter": ["TABLE", "VIEW"], "db_schema_filter": "shop", "table_name_filter": "items"}, ["items"]),
+        (
+            {"table_types_filter": ["TABLE", "VIEW"], "db_schema_filter": "shop", "table_name_filter": "items"},
+            ["items"],
+        ),
         ({"table_types_filter": ["VIEW"]}, []),
         ({"column_name_filter": "price"}, ["items", "orders"]),
     ],
@@ -433,7 +452,10 @@ def test_a_schema_given_with_the_connection(server, client, name, cookies):
     load(client, ORDERS, f"{name}/orders")
     options = {"adbc.connection.catalog": "pandas_db", "adbc.connection.db_schema": name}
     cookie = {"adbc.flight.sql.rpc.with_cookie_middleware": cookies}
-    with adbc.connect(server.flight, db_kwargs=cookie, conn_kwargs=options, autocommit=True) as connection, connection.cursor() as cursor:
+    with (
+        adbc.connect(server.flight, db_kwargs=cookie, conn_kwargs=options, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
         assert len(cursor.execute("SELECT id FROM orders").fetchall()) == 3
 
 
@@ -499,7 +521,10 @@ def test_the_wrong_number_of_values_is_refused(cursor, orders):
 def test_the_low_level(server, client, name):
     load(client, ORDERS, name)
     query = f"SELECT id FROM {table_name(name)} WHERE id >= ? ORDER BY id"
-    with adbc_driver_flightsql.connect(server.flight) as database, adbc_driver_manager.AdbcConnection(database) as connection:
+    with (
+        adbc_driver_flightsql.connect(server.flight) as database,
+        adbc_driver_manager.AdbcConnection(database) as connection,
+    ):
         with adbc_driver_manager.AdbcStatement(connection) as statement:
             statement.set_sql_query(query)
             statement.prepare()

@@ -41,6 +41,15 @@ def test_frame_roundtrip_fails_over_a_ratio(limit):
     assert "over" in ended.stdout
 
 
+def test_sdk_overhead_prints_ratios_and_fails_over_one():
+    ended = run("sdk_overhead.py", "--rows", "2000", "--repeat", "2", "--max-ratio", "0.000001")
+    assert ended.returncode == 1, ended
+    assert "over" in ended.stdout
+    found = re.findall(r"^(load|get)\s+[\d.]+\s+[\d.]+\s+([\d.]+)$", ended.stdout, re.MULTILINE)
+    assert [row[0] for row in found] == ["load", "get"]
+    assert all(float(row[1]) > 0 for row in found)
+
+
 def test_memory_prints_the_peak_of_every_variant():
     ended = run("memory.py", "--gb", "0.02")
     assert ended.returncode == 0, ended

@@ -75,7 +75,9 @@ def test_a_replacement_that_fails_leaves_what_was_there(client, raw, name):
     assert get(client, name).equals(TABLE)
 
 
-@pytest.mark.parametrize("mode", [(0, 0), (0, fs.APPEND), (fs.CREATE, 0), (fs.FAIL_IF_MISSING, fs.FAIL_IF_EXISTS), (9, 9), None], ids=str)
+@pytest.mark.parametrize(
+    "mode", [(0, 0), (0, fs.APPEND), (fs.CREATE, 0), (fs.FAIL_IF_MISSING, fs.FAIL_IF_EXISTS), (9, 9), None], ids=str
+)
 def test_a_mode_that_says_nothing_is_refused(client, raw, name, mode):
     with refused("INVALID_ARGUMENT"):
         send(raw, name, mode=mode)
@@ -85,9 +87,16 @@ def test_a_mode_that_says_nothing_is_refused(client, raw, name, mode):
 def test_the_table_has_what_was_sent(client, raw, name):
     """Types, metadata and all, as with any other load."""
     field = pa.field("c", pa.dictionary(pa.int8(), pa.large_string()), metadata={"k": "v"})
-    columns = [pa.array(["a", None]).cast(pa.large_string()).dictionary_encode().cast(field.type), pa.array(["x", "y"], pa.string_view()),
-               pa.array([[1], None], pa.large_list(pa.int32())), pa.array([1, 2], pa.duration("us"))]  # fmt: skip
-    schema = pa.schema([field, ("v", pa.string_view()), ("l", pa.large_list(pa.int32())), ("d", pa.duration("us"))], metadata={"pandas": "{}"})
+    columns = [
+        pa.array(["a", None]).cast(pa.large_string()).dictionary_encode().cast(field.type),
+        pa.array(["x", "y"], pa.string_view()),
+        pa.array([[1], None], pa.large_list(pa.int32())),
+        pa.array([1, 2], pa.duration("us")),
+    ]
+    schema = pa.schema(
+        [field, ("v", pa.string_view()), ("l", pa.large_list(pa.int32())), ("d", pa.duration("us"))],
+        metadata={"pandas": "{}"},
+    )
     table = pa.table(columns, schema)
     assert send(raw, name, table) == 2
     assert_tables_equal(get(client, name), table)
@@ -123,7 +132,9 @@ def test_options_are_those_of_a_load(client, raw, name):
     options = {"external_key": "monday", "keep_last": "true", "columns_keys": '{"day": "Date", "id": "ID"}'}
     for _ in range(2):
         assert send(raw, name, mode=fs.MODES["create_append"], options=options) == 3
-    versions = sql(client, f"SELECT external_key, state FROM {table_name(name + '$versions')} ORDER BY version").to_pylist()
+    versions = sql(
+        client, f"SELECT external_key, state FROM {table_name(name + '$versions')} ORDER BY version"
+    ).to_pylist()
     assert versions == [{"external_key": "monday", "state": "replaced"}, {"external_key": "monday", "state": "live"}]
     (told,) = client.do_action(flight.Action("describe_dataframe", json.dumps({"dataframe_name": name}).encode()))
     assert json.loads(told.body.to_pybytes())["columns_keys"] == {"day": "Date", "id": "ID"}
@@ -137,10 +148,17 @@ def test_an_idempotency_key_stores_once(client, raw, name):
 
 @pytest.mark.parametrize(
     "options",
-    [{"colour": "red"}, {"keep_last": "perhaps"}, {"columns_keys": "{"}, {"columns_keys": '{"nope": "Date"}'}, {"external_key": "a@b"},
-     {"columns_keys": '{"day": "date"}'}, {"external_key": ""}],
+    [
+        {"colour": "red"},
+        {"keep_last": "perhaps"},
+        {"columns_keys": "{"},
+        {"columns_keys": '{"nope": "Date"}'},
+        {"external_key": "a@b"},
+        {"columns_keys": '{"day": "date"}'},
+        {"external_key": ""},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_option_that_cannot_be_is_named(client, raw, name, options):
     (option,) = options
     with refused("INVALID_ARGUMENT", mentions=["nope" if "nope" in str(options) else option]):
@@ -181,7 +199,11 @@ def test_places_that_there_are_not_are_refused(client, raw, name, fields):
     assert_absent(client, name)
 
 
-@pytest.mark.parametrize("table", ["t$versions", "t$chunks", "t@last", "t@key=k", "", "a/b", ".", "..", "a\nb", "x" * 129, "t;", '"t"'], ids=ascii)
+@pytest.mark.parametrize(
+    "table",
+    ["t$versions", "t$chunks", "t@last", "t@key=k", "", "a/b", ".", "..", "a\nb", "x" * 129, "t;", '"t"'],
+    ids=ascii,
+)
 def test_names_that_no_dataset_can_have_are_refused(server, raw, name, table):
     with refused("INVALID_ARGUMENT"):
         raw.put_table(fs.ingest(table, schema=name), TABLE)

@@ -1,4 +1,4 @@
-"""Flight SQL's metadata commands: schemas to the letter of ``FlightSql.proto``, rows in its order, filters, SqlInfo, types."""
+"""Flight SQL's metadata commands: schemas to the letter of ``FlightSql.proto``, order, filters, SqlInfo, types."""
 
 from __future__ import annotations
 
@@ -64,12 +64,23 @@ COMMANDS = {
 DATASETS = ["single", "shop/orders", "shop/order_items", "shop/orderXitems", "sales/eu/2024", "Shop/Orders"]
 ALL = [("Shop", "Orders"), ("public", "single"), ("sales/eu", "2024"), ("shop", "orderXitems"), ("shop", "order_items"),
        ("shop", "orders")]  # fmt: skip
-COLUMNS = pa.table({
-    "id": pa.array([1], pa.int64()), "day": pa.array([0], pa.date32()), "name": ["x"], "price": pa.array([1], pa.decimal128(12, 2)),
-    "small": pa.array([1], pa.int16()), "byte": pa.array([1], pa.uint8()), "ratio": [0.5], "flag": [True], "raw": [b"x"],
-    "at": pa.array([0], pa.timestamp("us", "UTC")), "tags": [["a"]], "cat": pa.array(["a"]).dictionary_encode(),
-    "point": [{"x": 1}],
-})  # fmt: skip
+COLUMNS = pa.table(
+    {
+        "id": pa.array([1], pa.int64()),
+        "day": pa.array([0], pa.date32()),
+        "name": ["x"],
+        "price": pa.array([1], pa.decimal128(12, 2)),
+        "small": pa.array([1], pa.int16()),
+        "byte": pa.array([1], pa.uint8()),
+        "ratio": [0.5],
+        "flag": [True],
+        "raw": [b"x"],
+        "at": pa.array([0], pa.timestamp("us", "UTC")),
+        "tags": [["a"]],
+        "cat": pa.array(["a"]).dictionary_encode(),
+        "point": [{"x": 1}],
+    }
+)
 TYPE_NAMES = {
     "id": "BIGINT", "day": "DATE", "name": "VARCHAR", "price": "DECIMAL", "small": "SMALLINT", "ratio": "DOUBLE",
     "flag": "BOOLEAN", "cat": "VARCHAR",
@@ -161,7 +172,18 @@ def test_tables_and_their_filters(shop, filters, tables):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["SELECT * FROM shop.orders WHERE id = '1' -- (", "[a-z", "((((", "*", "\\", "a\\", "%" * 10_000, "x" * 100_000, "表_é", "'"],
+    [
+        "SELECT * FROM shop.orders WHERE id = '1' -- (",
+        "[a-z",
+        "((((",
+        "*",
+        "\\",
+        "a\\",
+        "%" * 10_000,
+        "x" * 100_000,
+        "表_é",
+        "'",
+    ],
     ids=lambda pattern: ascii(pattern)[:20],
 )
 def test_a_pattern_is_no_regular_expression(shop, pattern):
@@ -186,7 +208,10 @@ def test_columns_tell_their_names_and_types(shop):
         told = {key.decode().removeprefix("ARROW:FLIGHT:SQL:"): value.decode() for key, value in field.metadata.items()}
         assert (told["CATALOG_NAME"], told["DB_SCHEMA_NAME"], told["TABLE_NAME"]) == (CATALOG, "shop", "orders")
         assert told["TYPE_NAME"] == TYPE_NAMES.get(field.name, told["TYPE_NAME"])
-        assert {told[key] for key in ("IS_AUTO_INCREMENT", "IS_CASE_SENSITIVE", "IS_READ_ONLY", "IS_SEARCHABLE")} <= {"0", "1"}
+        assert {told[key] for key in ("IS_AUTO_INCREMENT", "IS_CASE_SENSITIVE", "IS_READ_ONLY", "IS_SEARCHABLE")} <= {
+            "0",
+            "1",
+        }
         if field.name == "price":
             assert (told["PRECISION"], told["SCALE"]) == ("12", "2")
 
@@ -211,13 +236,64 @@ UNION = {
 }  # fmt: skip
 CHILDREN = {
     "string_value": [0, 1, 2, 6, 7, 504, 513, 514, 529, 530, 531],
-    "bool_value": [3, 4, 5, 9, 10, 11, 500, 501, 502, 506, 515, 516, 518, 519, 520, 521, 523, 524, 527, 532, 536, 537, 539,
-                   556, 563, 565, 566, 572, 573, 574, 575, 576],
+    "bool_value": [
+        3,
+        4,
+        5,
+        9,
+        10,
+        11,
+        500,
+        501,
+        502,
+        506,
+        515,
+        516,
+        518,
+        519,
+        520,
+        521,
+        523,
+        524,
+        527,
+        532,
+        536,
+        537,
+        539,
+        556,
+        563,
+        565,
+        566,
+        572,
+        573,
+        574,
+        575,
+        576,
+    ],
     "bigint_value": [*range(541, 556), 557, 558, 559, 560, 561],
-    "int32_bitmask": [8, 100, 101, 503, 505, 507, 522, 525, 526, 528, 533, 534, 535, 538, 540, 562, 564, *range(567, 572)],
+    "int32_bitmask": [
+        8,
+        100,
+        101,
+        503,
+        505,
+        507,
+        522,
+        525,
+        526,
+        528,
+        533,
+        534,
+        535,
+        538,
+        540,
+        562,
+        564,
+        *range(567, 572),
+    ],
     "string_list": [508, 509, 510, 511, 512],
     "int32_to_int32_list_map": [517],
-}  # fmt: skip
+}
 CODES = sorted(code for codes in CHILDREN.values() for code in codes)
 
 
@@ -294,16 +370,30 @@ def test_types_come_in_order_and_can_be_asked_for(shop):
 def test_the_types_of_all_columns_are_told(shop):
     names = set(fs.fetch(shop, fs.xdbc_type_info())["type_name"].to_pylist())
     (row,) = fs.fetch(shop, fs.tables(schema="shop", table="orders", include_schema=True)).to_pylist()
-    assert {field.metadata[b"ARROW:FLIGHT:SQL:TYPE_NAME"].decode() for field in pa.ipc.open_stream(row["table_schema"]).schema} <= names
+    assert {
+        field.metadata[b"ARROW:FLIGHT:SQL:TYPE_NAME"].decode()
+        for field in pa.ipc.open_stream(row["table_schema"]).schema
+    } <= names
 
 
 def test_codes_of_types_are_those_of_odbc(shop):
     codes = {row["type_name"]: row["data_type"] for row in fs.fetch(shop, fs.xdbc_type_info()).to_pylist()}
-    wanted = {"BIGINT": -5, "VARCHAR": 12, "DOUBLE": 8, "DATE": 91, "BOOLEAN": -7, "SMALLINT": 5, "DECIMAL": 3, "INTEGER": 4}
+    wanted = {
+        "BIGINT": -5,
+        "VARCHAR": 12,
+        "DOUBLE": 8,
+        "DATE": 91,
+        "BOOLEAN": -7,
+        "SMALLINT": 5,
+        "DECIMAL": 3,
+        "INTEGER": 4,
+    }
     assert {name: codes[name] for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("name", ["CommandGetTables", "CommandGetDbSchemas", "CommandGetSqlInfo", "CommandGetXdbcTypeInfo"])
+@pytest.mark.parametrize(
+    "name", ["CommandGetTables", "CommandGetDbSchemas", "CommandGetSqlInfo", "CommandGetXdbcTypeInfo"]
+)
 def test_a_damaged_command_is_refused(shop, name):
     for body in (b"\x0a\xff", b"\x0a", b"\xff\xff\xff"):
         with refused("INVALID_ARGUMENT"):

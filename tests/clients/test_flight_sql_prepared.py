@@ -17,11 +17,18 @@ import wire
 from frames import load, refused, sql, table_name
 
 KEY = "a key of at least thirty-two bytes, for tests"
-TABLE = pa.table({
-    "id": pa.array([1, 2, 3], pa.int64()), "s": ["a", "b", None], "d": pa.array([0, 1, None], pa.date32()),
-    "f": [0.5, None, 2.5], "n": pa.array([decimal.Decimal("1.50"), None, None], pa.decimal128(12, 2)),
-    "b": [True, False, None], "t": pa.array([0, 1, None], pa.timestamp("us")), "small": pa.array([7, 8, None], pa.int16()),
-})  # fmt: skip
+TABLE = pa.table(
+    {
+        "id": pa.array([1, 2, 3], pa.int64()),
+        "s": ["a", "b", None],
+        "d": pa.array([0, 1, None], pa.date32()),
+        "f": [0.5, None, 2.5],
+        "n": pa.array([decimal.Decimal("1.50"), None, None], pa.decimal128(12, 2)),
+        "b": [True, False, None],
+        "t": pa.array([0, 1, None], pa.timestamp("us")),
+        "small": pa.array([7, 8, None], pa.int16()),
+    }
+)
 
 
 @pytest.fixture
@@ -101,7 +108,9 @@ def test_only_an_update_has_no_dataset_schema(client, raw, table, text, is_updat
     assert sql(client, f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [3]
 
 
-@pytest.mark.parametrize("text", ["", "SELEC 1", "SELECT nope FROM {t}", "SELECT 1; SELECT 2", "SELECT ?, $1", "SELECT $0", "SELECT $x"])
+@pytest.mark.parametrize(
+    "text", ["", "SELEC 1", "SELECT nope FROM {t}", "SELECT 1; SELECT 2", "SELECT ?, $1", "SELECT $0", "SELECT $x"]
+)
 def test_what_cannot_be_run_cannot_be_prepared(raw, table, text):
     with refused("INVALID_ARGUMENT"):
         raw.prepare(text.format(t=table))
@@ -149,7 +158,9 @@ def test_values_are_bound(client, raw, table, query, values, ids):
 
 def test_a_value_is_a_value_and_no_sql(client, raw, table):
     for text in ("a' OR '1'='1", "'; DROP TABLE x; --", "$1", "?", "\\"):
-        handle = raw.bind(raw.prepare(f"SELECT ? AS x, id FROM {table} WHERE s = ?").handle, pa.table({"0": [text], "1": [text]}))
+        handle = raw.bind(
+            raw.prepare(f"SELECT ? AS x, id FROM {table} WHERE s = ?").handle, pa.table({"0": [text], "1": [text]})
+        )
         assert rows(client, handle) == []
         handle = raw.bind(raw.prepare("SELECT ? AS x").handle, pa.table({"0": [text]}))
         assert rows(client, handle) == [{"x": text}]
@@ -166,7 +177,9 @@ def dense_union(value: object) -> pa.Array:
     return pa.UnionArray.from_dense(pa.array([position], pa.int8()), pa.array([0], pa.int32()), arrays, names)
 
 
-@pytest.mark.parametrize("query, value", [("id = ?", 2), ("s = ?", "b"), ("b = ?", False), ("f < ?", 0.1), ("f > ?", 0.7)])
+@pytest.mark.parametrize(
+    "query, value", [("id = ?", 2), ("s = ?", "b"), ("b = ?", False), ("f < ?", 0.1), ("f > ?", 0.7)]
+)
 def test_values_in_unions_are_bound(client, raw, table, query, value):
     batch = pa.record_batch([dense_union(value)], ["param_0"])
     handle = raw.bind(raw.prepare(f"SELECT id FROM {table} WHERE {query}").handle, batch)
@@ -262,6 +275,26 @@ def test_an_insert_through_the_query_calls_with_values_runs_once(client, raw, ta
     assert sql(client, f"SELECT count(*) AS n FROM {table} WHERE id = 77")["n"].to_pylist() == [1]
 
 
+def test_an_update_as_jdbc_runs_it(client, raw, table):
+    """Prepare, see that there is no dataset schema, send an empty schema and no batch, close."""
+    prepared = raw.prepare(f"DELETE FROM {table} WHERE id = 1")
+    assert prepared.dataset_schema is None
+    empty = next(fs.put_messages(fs.prepared_update(prepared.handle), pa.table({})))
+    (result,) = list(raw.put_call([empty]))
+    assert fs.record_count(result) == 1
+    raw.close(prepared.handle)
+    assert sql(client, f"SELECT count(*) AS n FROM {table}")["n"].to_pylist() == [2]
+
+
+def test_a_query_as_jdbc_runs_it(client, raw, table):
+    """Values go in exactly the types that preparing told."""
+    prepared = raw.prepare(f"SELECT id, s FROM {table} WHERE id > ? AND d = ? ORDER BY id")
+    values = [pa.array([1], pa.int32()).cast(kind) for kind in prepared.parameter_schema.types]
+    handle = raw.bind(prepared.handle, pa.table(values, schema=prepared.parameter_schema))
+    assert rows(client, handle) == [{"id": 2, "s": "b"}]
+    raw.close(handle)
+
+
 def test_closing_is_always_right(raw, table):
     handle = raw.prepare(f"SELECT id FROM {table}").handle
     for _ in range(2):
@@ -281,7 +314,11 @@ def altered(token: bytes) -> list[bytes]:
 def test_an_altered_handle_is_refused(client, raw, table):
     handle = raw.prepare(f"SELECT id FROM {table}").handle
     for bad in altered(handle):
-        for call in (lambda: rows(client, bad), lambda: raw.bind(bad, pa.table({"0": [1]})), lambda: raw.execute_update(fs.prepared_update(bad))):
+        for call in (
+            lambda: rows(client, bad),
+            lambda: raw.bind(bad, pa.table({"0": [1]})),
+            lambda: raw.execute_update(fs.prepared_update(bad)),
+        ):
             with refused("INVALID_ARGUMENT"):
                 call()
 
@@ -336,7 +373,12 @@ def test_a_token_of_another_time_caller_or_key_is_refused(start_server):
 @pytest.mark.parametrize("key", [None, KEY], ids=["kept", "given"])
 def test_a_second_server_serves_the_handles_of_the_first(start_server, key):
     first, second = start_server(handle_key=key), start_server(handle_key=key)
-    with first.connect() as client, second.connect() as other, fs.raw_sql(first.flight) as raw, fs.raw_sql(second.flight) as raw_other:
+    with (
+        first.connect() as client,
+        second.connect() as other,
+        fs.raw_sql(first.flight) as raw,
+        fs.raw_sql(second.flight) as raw_other,
+    ):
         load(client, TABLE, "own/data")
         query = "SELECT id FROM own.data WHERE id >= ? ORDER BY id"
         bound = raw.bind(raw.prepare(query).handle, pa.table({"0": [2]}))
@@ -376,4 +418,7 @@ def test_a_ticket_holds_what_was_there(client, raw, table, name):
     info = raw.query_info(fs.statement(f"SELECT id FROM {table}"))
     load(client, TABLE, name)
     assert client.do_get(flight.Ticket(info.tickets[0])).read_all().num_rows == 3
-    assert raw.query_info(wire.pack_any(wire.STATEMENT_QUERY, wire.text(1, f"SELECT id FROM {table}"))).tickets != info.tickets
+    assert (
+        raw.query_info(wire.pack_any(wire.STATEMENT_QUERY, wire.text(1, f"SELECT id FROM {table}"))).tickets
+        != info.tickets
+    )

@@ -49,6 +49,7 @@ from versions import (
     vacuum,
     values,
 )
+from writes import write
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 UPDATE = "PANDAS_DB_UPDATE_GOLDEN"
@@ -56,6 +57,17 @@ NAME = "golden/sales"
 KEYS = {"sold on": "Date", "id": "ID"}
 FORMAT_VERSION = 1
 LOAD_COLUMN = "__pdb_load"
+
+# Each is a commit; the update moves a row to another partition, and brings a category and nanoseconds.
+STATEMENTS = {
+    "update": "UPDATE {} SET \"sold on\" = DATE '2024-01-09', c = 'fresh',"
+    " t = TIMESTAMP '2024-01-09T00:00:00.000000007' WHERE id = 8",
+    "insert": "INSERT INTO {} (\"sold on\", id, s) VALUES (DATE '2024-01-10', 20, 'inserted')",
+    "delete": "DELETE FROM {} WHERE id = 9",
+    "merge": "MERGE INTO {} AS o USING (VALUES (5, 5.0), (20, NULL), (21, 2.5)) AS n(k, v) ON o.id = n.k"
+    " WHEN MATCHED AND n.v IS NULL THEN DELETE WHEN MATCHED THEN UPDATE SET x = n.v"
+    " WHEN NOT MATCHED THEN INSERT (\"sold on\", id, x) VALUES (DATE '2024-01-11', n.k, n.v)",
+}
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 ULID = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -373,6 +385,11 @@ class Recording:
 
         self._note("tickets.json", self._tickets(client))
         dataset = query_versions(self._server, "select * from dataset")
+        set_retention(client, NAME)
+        self._note_commit("set_retention_that_keeps_all")
+        for kind, statement in STATEMENTS.items():
+            write(client, statement.format(table_name(NAME)))
+            self._note_commit(kind)
         delete_dataframe(client, NAME)
         self._note_commit("delete_dataframe")
         self._note("version_store.json", self._version_store() | {"a row of dataset": dataset})

@@ -16,11 +16,20 @@ import pytest
 from frames import load, sql, table_name
 
 CLIENTS = ["lancedb", "lakehouse"]
-ORDERS = pa.table({
-    "id": pa.array([1, 2, 3], pa.int64()), "item": ["tea", "milk", None], "ratio": [0.5, None, 1.5], "flag": [True, False, None],
-    "day": pa.array([0, 1, None], pa.date32()), "small": pa.array([1, None, -1], pa.int16()), "raw": [b"\x01\xff", None, b""],
-    "tags": [["a", "b"], [], None], "cat": pa.array(["x", None, "y"]).dictionary_encode(), "v": pa.array(["v", None, "w"], pa.string_view()),
-})  # fmt: skip
+ORDERS = pa.table(
+    {
+        "id": pa.array([1, 2, 3], pa.int64()),
+        "item": ["tea", "milk", None],
+        "ratio": [0.5, None, 1.5],
+        "flag": [True, False, None],
+        "day": pa.array([0, 1, None], pa.date32()),
+        "small": pa.array([1, None, -1], pa.int16()),
+        "raw": [b"\x01\xff", None, b""],
+        "tags": [["a", "b"], [], None],
+        "cat": pa.array(["x", None, "y"]).dictionary_encode(),
+        "v": pa.array(["v", None, "w"], pa.string_view()),
+    }
+)
 
 
 @pytest.fixture
@@ -34,7 +43,14 @@ def calls(server) -> Callable[[str, list], list]:
     def run(which: str, wanted: list) -> list:
         script = Path(__file__).parent / "npm" / "driver.cjs"
         environment = os.environ | {"NODE_PATH": modules}
-        ended = subprocess.run(["node", script, which, host, port], input=json.dumps(wanted), capture_output=True, text=True, timeout=120, env=environment)
+        ended = subprocess.run(
+            ["node", script, which, host, port],
+            input=json.dumps(wanted),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=environment,
+        )
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
@@ -55,14 +71,24 @@ def test_rows_of_every_kind(client, calls, name, which):
     (answer,) = calls(which, [["query", f"SELECT {columns} FROM {table_name(name)} ORDER BY id"]])
     found = ok(answer)
     assert found["columns"] == ["id", "item", "ratio", "flag", "small", "raw", "tags", "cat", "v", "up"]
-    assert [row[:5] for row in found["rows"]] == [[1, "tea", 0.5, True, 1], [2, "milk", None, False, None], [3, None, 1.5, None, -1]]
-    assert [row[6:] for row in found["rows"]] == [[["a", "b"], "x", "v", "V"], [[], None, None, None], [None, "y", "w", "W"]]
+    assert [row[:5] for row in found["rows"]] == [
+        [1, "tea", 0.5, True, 1],
+        [2, "milk", None, False, None],
+        [3, None, 1.5, None, -1],
+    ]
+    assert [row[6:] for row in found["rows"]] == [
+        [["a", "b"], "x", "v", "V"],
+        [[], None, None, None],
+        [None, "y", "w", "W"],
+    ]
 
 
 @pytest.mark.parametrize("which", CLIENTS)
 def test_a_result_without_rows(client, calls, name, which):
     load(client, ORDERS, name)
-    first, second = calls(which, [["query", f"SELECT id, item FROM {table_name(name)} WHERE id > 9"], ["query", "SELECT 1 AS x"]])
+    first, second = calls(
+        which, [["query", f"SELECT id, item FROM {table_name(name)} WHERE id > 9"], ["query", "SELECT 1 AS x"]]
+    )
     assert ok(first)["rows"] == [] and ok(second)["rows"] == [[1]]
 
 
@@ -95,7 +121,10 @@ def test_a_result_of_many_messages(calls):
 def test_a_write_runs_once(client, calls, name):
     load(client, ORDERS.select(["id", "item"]), name)
     table = table_name(name)
-    answers = calls("lakehouse", [["query", f"INSERT INTO {table} VALUES (4, 'rice')"], ["query", f"DELETE FROM {table} WHERE id = 1"]])
+    answers = calls(
+        "lakehouse",
+        [["query", f"INSERT INTO {table} VALUES (4, 'rice')"], ["query", f"DELETE FROM {table} WHERE id = 1"]],
+    )
     assert len(answers) == 2
     assert sql(client, f"SELECT id FROM {table} ORDER BY id")["id"].to_pylist() == [2, 3, 4]
     calls("lancedb", [["query", f"INSERT INTO {table} VALUES (5, 'salt')"]])

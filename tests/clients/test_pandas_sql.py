@@ -76,12 +76,21 @@ def test_a_table_by_its_name(client, connection, name):
 
 
 def test_types_come_back(client, connection, name):
-    table = pa.table({
-        "i8": pa.array([1, None], pa.int8()), "u64": pa.array([(1 << 64) - 1, 0], pa.uint64()), "f32": pa.array([0.5, None], pa.float32()),
-        "b": [True, None], "d": [datetime.date(2024, 2, 29), None], "n": pa.array([decimal.Decimal("1.25"), None], pa.decimal128(9, 2)),
-        "t": pa.array([1, None], pa.timestamp("us")), "z": pa.array([1, None], pa.timestamp("us", "UTC")), "ns": pa.array([1, None], pa.timestamp("ns")),
-        "l": [[1, None], None], "raw": [b"\0", None],
-    })  # fmt: skip
+    table = pa.table(
+        {
+            "i8": pa.array([1, None], pa.int8()),
+            "u64": pa.array([(1 << 64) - 1, 0], pa.uint64()),
+            "f32": pa.array([0.5, None], pa.float32()),
+            "b": [True, None],
+            "d": [datetime.date(2024, 2, 29), None],
+            "n": pa.array([decimal.Decimal("1.25"), None], pa.decimal128(9, 2)),
+            "t": pa.array([1, None], pa.timestamp("us")),
+            "z": pa.array([1, None], pa.timestamp("us", "UTC")),
+            "ns": pa.array([1, None], pa.timestamp("ns")),
+            "l": [[1, None], None],
+            "raw": [b"\0", None],
+        }
+    )
     load(client, table, name)
     found = pd.read_sql(f"SELECT * FROM {table_name(name)}", connection, dtype_backend="pyarrow")
     assert pa.Table.from_pandas(found, preserve_index=False).cast(table.schema).equals(table)
@@ -127,12 +136,23 @@ def test_an_unnamed_index_is_a_column_too(client, connection, name, place):
 
 
 def test_types_that_are_sent_come_back(client, connection, name, place):
-    frame = pd.DataFrame({
-        "i": np.array([1, 2], "int16"), "u": np.array([1, 2], "uint32"), "f": np.array([0.5, np.nan], "float32"), "b": [True, False],
-        "s": ["a", None], "c": pd.Categorical(["x", "y"], ["y", "x"]), "t": pd.to_datetime(["2024-01-01", None]),
-        "z": pd.to_datetime(["2024-01-01", "2024-07-01"]).tz_localize("Europe/Rome"), "d": pd.to_timedelta([1, 2], "s"),
-        "n": [decimal.Decimal("1.50"), None], "day": [datetime.date(2024, 1, 1), None], "l": [[1, 2], None], "raw": [b"\0", None],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "i": np.array([1, 2], "int16"),
+            "u": np.array([1, 2], "uint32"),
+            "f": np.array([0.5, np.nan], "float32"),
+            "b": [True, False],
+            "s": ["a", None],
+            "c": pd.Categorical(["x", "y"], ["y", "x"]),
+            "t": pd.to_datetime(["2024-01-01", None]),
+            "z": pd.to_datetime(["2024-01-01", "2024-07-01"]).tz_localize("Europe/Rome"),
+            "d": pd.to_timedelta([1, 2], "s"),
+            "n": [decimal.Decimal("1.50"), None],
+            "day": [datetime.date(2024, 1, 1), None],
+            "l": [[1, 2], None],
+            "raw": [b"\0", None],
+        }
+    )
     frame.to_sql(**place, con=connection, index=False)
     pd.testing.assert_frame_equal(get(client, name).to_pandas(), frame)
     found = pd.read_sql(f"SELECT * FROM {table_name(name)}", connection)

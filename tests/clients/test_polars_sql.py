@@ -93,12 +93,22 @@ def test_every_mode(client, connection, uri, name, mode, there, by):
 
 
 def test_types_that_are_sent_come_back(client, connection, name):
-    frame = pl.DataFrame({
-        "id": pl.Series([1, 2], dtype=pl.Int32), "u": pl.Series([1, None], dtype=pl.UInt8), "s": ["a string longer than twelve bytes", None],
-        "c": pl.Series(["x", None], dtype=pl.Categorical), "d": [datetime.date(2024, 1, 1), None], "t": [datetime.datetime(2024, 1, 1), None],
-        "n": pl.Series([decimal.Decimal("1.50"), None], dtype=pl.Decimal(12, 2)), "l": [[1, 2], None], "b": [True, None], "raw": [b"\0", None],
-        "o": [{"a": 1}, {"a": None}], "z": pl.Series([datetime.datetime(2024, 1, 1), None]).dt.replace_time_zone("UTC"),
-    })  # fmt: skip
+    frame = pl.DataFrame(
+        {
+            "id": pl.Series([1, 2], dtype=pl.Int32),
+            "u": pl.Series([1, None], dtype=pl.UInt8),
+            "s": ["a string longer than twelve bytes", None],
+            "c": pl.Series(["x", None], dtype=pl.Categorical),
+            "d": [datetime.date(2024, 1, 1), None],
+            "t": [datetime.datetime(2024, 1, 1), None],
+            "n": pl.Series([decimal.Decimal("1.50"), None], dtype=pl.Decimal(12, 2)),
+            "l": [[1, 2], None],
+            "b": [True, None],
+            "raw": [b"\0", None],
+            "o": [{"a": 1}, {"a": None}],
+            "z": pl.Series([datetime.datetime(2024, 1, 1), None]).dt.replace_time_zone("UTC"),
+        }
+    )
     assert frame.write_database(table_name(name), connection, engine="adbc") == 2
     assert get(client, name).num_rows == 2
     found = pl.read_database(query_of(name), connection)
@@ -113,5 +123,7 @@ def test_an_empty_frame_makes_a_table(client, connection, name):
 def test_a_frame_that_does_not_fit_is_refused(client, connection, name):
     load(client, FRAME.to_arrow(), name)
     with pytest.raises(Exception, match="(?s)INVALID_ARGUMENT.*id"):
-        pl.DataFrame({"id": ["x"]}).write_database(table_name(name), connection, engine="adbc", if_table_exists="append")
+        pl.DataFrame({"id": ["x"]}).write_database(
+            table_name(name), connection, engine="adbc", if_table_exists="append"
+        )
     assert get(client, name).num_rows == 3

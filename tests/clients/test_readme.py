@@ -18,6 +18,7 @@ import pytest
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 BLOCKS = [(found[1], found[2]) for found in re.finditer(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
 FLIGHT = "grpc://127.0.0.1:50051"
+HTTP = "http://127.0.0.1:8080"
 COMMAND = "$ pandas-db "
 
 
@@ -76,7 +77,7 @@ def test_the_examples_print_what_is_shown(start_server, tmp_path, monkeypatch):
         else:
             assert printed == shown, "what a block prints is shown"
         if kind == "python":
-            printed, shown = run_python(text.replace(FLIGHT, server.flight), names), ""
+            printed, shown = run_python(text.replace(FLIGHT, server.flight).replace(HTTP, server.http), names), ""
         for words, output in commands(text) if kind == "console" else ():
             ended = subprocess.run([conftest.binary(), *words], env=env, capture_output=True, text=True)
             assert (ended.returncode, ended.stderr) == (0, ""), words
@@ -127,7 +128,7 @@ def test_the_metrics_and_paths_are_those_of_the_server(server, client):
 def test_the_ready_line_is_the_one_shown(server):
     [shown] = re.findall(r"^    (pandas-db ready .*\n)", README, re.MULTILINE)
     assert conftest.READY.fullmatch(shown)
-    assert shown == server.ready.replace(server.flight, FLIGHT).replace(server.http, "http://127.0.0.1:8080")
+    assert shown == server.ready.replace(server.flight, FLIGHT).replace(server.http, HTTP)
 
 
 @pytest.mark.parametrize("file", [path for path in re.findall(r"\]\((?!https?:)([^)#]+)\)", README)])

@@ -42,7 +42,9 @@ def code(error: Exception) -> str:
     return re.search(r"\[([A-Z_]+)\] \S", str(error)).group(1)
 
 
-def all_at_once(servers: list[Server], act: Callable[[flight.FlightClient, int], object], number: int = WRITERS) -> list:
+def all_at_once(
+    servers: list[Server], act: Callable[[flight.FlightClient, int], object], number: int = WRITERS
+) -> list:
     """Call a function from many threads, each with a client of its own, none before all are connected."""
     start = Barrier(number)
 
@@ -199,7 +201,9 @@ def test_a_crash_leaves_all_of_a_statement_or_nothing(start_server):
     server = start_server()
     with server.connect() as client:
         ids = pa.array(range(rows), pa.int64())
-        frame = pa.table({"id": ids, "day": pa.array([18_000 + i % 20 for i in range(rows)], pa.int32()).cast(pa.date32())})
+        frame = pa.table(
+            {"id": ids, "day": pa.array([18_000 + i % 20 for i in range(rows)], pa.int32()).cast(pa.date32())}
+        )
         load(client, frame.append_column("n", pa.array([0] * rows)), name, columns_keys={"day": "Date"})
     for turn in range(4):
         began = Event()

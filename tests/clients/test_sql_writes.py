@@ -80,6 +80,35 @@ def test_a_created_table_is_an_empty_dataset_of_one_version(client, name):
     assert name in list_names(client, name)
 
 
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [
+        ("TEXT", pa.string()),
+        ("VARCHAR(10)", pa.string()),
+        ("REAL", pa.float32()),
+        ("FLOAT(24)", pa.float32()),
+        ("FLOAT(53)", pa.float64()),
+        ("DOUBLE PRECISION", pa.float64()),
+        ("BIGINT UNSIGNED", pa.uint64()),
+        ("NUMERIC(38, 5)", pa.decimal128(38, 5)),
+        ("TIMESTAMP WITHOUT TIME ZONE", pa.timestamp("ns")),
+        ("TIMESTAMP WITH TIME ZONE", pa.timestamp("ns", "UTC")),
+        ("TIMESTAMP(3)", pa.timestamp("ms")),
+        ("TIME", pa.time64("ns")),
+        ("INTERVAL", pa.month_day_nano_interval()),
+        ("BYTEA", pa.binary()),
+        ("INT[]", pa.list_(pa.int32())),
+        ("STRUCT<a INT, b VARCHAR>", pa.struct([("a", pa.int32()), ("b", pa.string())])),
+    ],
+)
+def test_types_of_columns(client, name, word, kind):
+    write(client, f"CREATE TABLE {table_name(name)} (c {word})")
+    assert write(client, f"INSERT INTO {table_name(name)} VALUES (NULL)") == 1
+    assert get(client, name).schema.field("c").type.equals(kind), get(client, name).schema
+    copied = f"CREATE TABLE {table_name(name + '-copy')} AS SELECT * FROM {table_name(name)}"
+    assert write(client, copied) == 1
+
+
 def test_a_table_is_created_once(client, name):
     write(client, f"CREATE TABLE {table_name(name)} (a INT)")
     for statement in (f"CREATE TABLE {table_name(name)} (b INT)", f"CREATE TABLE {table_name(name)} AS SELECT 1 AS b"):
@@ -112,7 +141,9 @@ def test_a_table_of_a_query_may_name_and_type_its_columns(client, name):
 def test_or_replace_begins_anew(client, name):
     first = load(client, people(1), name, external_key="k")
     root = root_of(client, name)
-    assert write(client, f"CREATE OR REPLACE TABLE {table_name(name)} AS SELECT id + 1 AS n FROM {table_name(name)}") == 1
+    assert (
+        write(client, f"CREATE OR REPLACE TABLE {table_name(name)} AS SELECT id + 1 AS n FROM {table_name(name)}") == 1
+    )
     assert get(client, name).to_pydict() == {"n": [2]}
     assert versions(client, name) == [(1, "default", 1)]
     assert root_of(client, name) != root
@@ -182,8 +213,8 @@ def test_options_of_a_query(client, name):
         ("CREATE OR REPLACE TABLE IF NOT EXISTS {t} (a INT)", "INVALID_ARGUMENT", ""),
         ("CREATE TABLE {t} (a WIDGET)", "UNIMPLEMENTED", "WIDGET"),
         ("CREATE TABLE {t} LIKE other", "INVALID_ARGUMENT", ""),
-        ("CREATE TABLE \"a@b\" (a INT)", "INVALID_ARGUMENT", "a@b"),
-        ("CREATE TABLE \"a$b\" AS SELECT 1 AS a", "INVALID_ARGUMENT", "a$b"),
+        ('CREATE TABLE "a@b" (a INT)', "INVALID_ARGUMENT", "a@b"),
+        ('CREATE TABLE "a$b" AS SELECT 1 AS a', "INVALID_ARGUMENT", "a$b"),
         ("CREATE TABLE information_schema.x (a INT)", "INVALID_ARGUMENT", "information_schema"),
         ("CREATE TABLE other.public.x (a INT)", "INVALID_ARGUMENT", "other"),
         ("CREATE TABLE {t} AS SELECT * FROM nowhere", "NOT_FOUND", "nowhere"),
@@ -244,7 +275,9 @@ def test_inserted_rows_are_a_version_of_the_default_key(server, client, name):
 
 def test_inserted_rows_keep_the_order_of_their_query(client, name):
     write(client, f"CREATE TABLE {table_name(name)} (n BIGINT)")
-    assert write(client, f"INSERT INTO {table_name(name)} SELECT value FROM range(0, 30000) ORDER BY value DESC") == 30_000
+    assert (
+        write(client, f"INSERT INTO {table_name(name)} SELECT value FROM range(0, 30000) ORDER BY value DESC") == 30_000
+    )
     assert get(client, name)["n"].to_pylist() == list(range(29_999, -1, -1))
     write(client, f"INSERT INTO {table_name(name)} VALUES (3), (1), (2)")
     assert get(client, name, use_last=True)["n"].to_pylist() == [3, 1, 2]
@@ -399,7 +432,7 @@ def test_deleted_rows_are_gone_from_their_versions_and_stay_in_the_past(client, 
     assert versions(client, name) == [(1, "a", 2), (2, "b", 1), (3, "default", 0)]
     assert get_info(client, name).total_records == 3
     assert describe(client, name)["rows"] == 3
-    told = sql(client, f'SELECT version, rows FROM {named(name, "$versions")} ORDER BY 1').to_pylist()
+    told = sql(client, f"SELECT version, rows FROM {named(name, '$versions')} ORDER BY 1").to_pylist()
     assert told == [{"version": 1, "rows": 2}, {"version": 2, "rows": 1}, {"version": 3, "rows": 0}]
     ids = sql(client, f"SELECT id FROM {named(name, f'@as_of={just_before(newest(client, name))}')} ORDER BY 1")
     assert ids["id"].to_pylist() == [1, 2, 3, 4, 5]
@@ -407,12 +440,18 @@ def test_deleted_rows_are_gone_from_their_versions_and_stay_in_the_past(client, 
 
 def test_nothing_deleted_makes_no_version(client, name):
     load(client, people(1), name)
-    for statement in ("DELETE FROM {t} WHERE id = 7", "DELETE FROM {t} WHERE false", "UPDATE {t} SET x = 1 WHERE id = 7"):
+    for statement in (
+        "DELETE FROM {t} WHERE id = 7",
+        "DELETE FROM {t} WHERE false",
+        "UPDATE {t} SET x = 1 WHERE id = 7",
+    ):
         assert write(client, statement.format(t=table_name(name))) == 0
     assert versions(client, name) == [(1, "default", 1)]
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM {t}", "TRUNCATE TABLE {t}", "TRUNCATE {t}", "DELETE FROM {t} WHERE true"])
+@pytest.mark.parametrize(
+    "statement", ["DELETE FROM {t}", "TRUNCATE TABLE {t}", "TRUNCATE {t}", "DELETE FROM {t} WHERE true"]
+)
 def test_all_rows_may_go(client, name, statement):
     load(client, people(1, 2), name, external_key="a")
     load(client, people(3), name)
@@ -500,7 +539,7 @@ def test_columns_may_be_qualified_in_every_way(client, name):
         ("UPDATE {t} SET id = sum(id)", "INVALID_ARGUMENT"),
         ("UPDATE {t} SET s = s || repeat('x', 1) RETURNING s", "UNIMPLEMENTED"),
         ("UPDATE {last} SET id = 1", "INVALID_ARGUMENT"),
-        ("UPDATE {t} SET \"__pdb_row\" = 1", "INVALID_ARGUMENT"),
+        ('UPDATE {t} SET "__pdb_row" = 1', "INVALID_ARGUMENT"),
         ("UPDATE {t} JOIN nowhere n ON true SET id = 1", "UNIMPLEMENTED"),
         ("UPDATE {t} SET id = o.id FROM nowhere o", "NOT_FOUND"),
         ("UPDATE {t} SET x = o.column1 FROM (VALUES (1.0), (2.0)) o", "INVALID_ARGUMENT"),
@@ -508,7 +547,10 @@ def test_columns_may_be_qualified_in_every_way(client, name):
         ("MERGE INTO {last} USING {t} o ON true WHEN MATCHED THEN DELETE", "INVALID_ARGUMENT"),
         ("MERGE INTO {t} t USING (VALUES (1), (1)) o ON t.id = o.column1 WHEN MATCHED THEN DELETE", "INVALID_ARGUMENT"),
         ("MERGE INTO {t} t USING (VALUES (9)) o ON false WHEN NOT MATCHED THEN INSERT VALUES (1)", "INVALID_ARGUMENT"),
-        ("MERGE INTO {t} t USING (VALUES (9)) o ON false WHEN NOT MATCHED THEN INSERT (s) VALUES ('x')", "INVALID_ARGUMENT"),
+        (
+            "MERGE INTO {t} t USING (VALUES (9)) o ON false WHEN NOT MATCHED THEN INSERT (s) VALUES ('x')",
+            "INVALID_ARGUMENT",
+        ),
         ("MERGE INTO {t} t USING (VALUES (9)) o ON false WHEN NOT MATCHED THEN DELETE", "INVALID_ARGUMENT"),
         ("EXPLAIN DELETE FROM {t}", "INVALID_ARGUMENT"),
         ("EXPLAIN ANALYZE DELETE FROM {t}", "INVALID_ARGUMENT"),
@@ -615,7 +657,10 @@ def test_rows_move_to_the_partition_of_their_new_key(client, name):
         ("day/2024-02-03/id/from_1_to_4", 2),
         ("day/__null__/id/from_3_to_3", 1),
     ]
-    assert sql(client, f"SELECT s FROM {table_name(name)} WHERE day = '2024-02-03' ORDER BY s")["s"].to_pylist() == ["a", "d"]
+    assert sql(client, f"SELECT s FROM {table_name(name)} WHERE day = '2024-02-03' ORDER BY s")["s"].to_pylist() == [
+        "a",
+        "d",
+    ]
     assert get(client, name, as_of=just_before(list_versions(client, name)[1])).to_pydict() == frame.to_pydict()
 
 
@@ -638,7 +683,12 @@ def test_new_categories_are_known_to_every_version_that_has_them(client, name):
 def test_new_categories_outlive_the_version_that_brought_them(start_server):
     with start_server(vacuum_after="0s").connect() as client:
         name = "categories/outlive"
-        load(client, pa.table({"id": [1, 2], "c": pa.DictionaryArray.from_arrays([0, 1], ["b", "a"])}), name, external_key="k")
+        load(
+            client,
+            pa.table({"id": [1, 2], "c": pa.DictionaryArray.from_arrays([0, 1], ["b", "a"])}),
+            name,
+            external_key="k",
+        )
         write(client, f"UPDATE {table_name(name)} SET c = 'category ' || lpad(CAST(id AS VARCHAR), 5, '0')")
         delete_version(client, name, 2)
         vacuum(client, name)
@@ -656,6 +706,24 @@ def test_more_categories_than_the_keys_number(client, name):
     got = get(client, name, version=1)["c"]
     assert got.to_pylist() == [f"dc{n}" if n < 60 else f"c{n}" for n in range(100)]
     assert len(categories(got)) == 160
+
+
+@pytest.mark.parametrize("how", ["insert", "update"])
+def test_more_new_categories_than_the_keys_number(client, name, how):
+    one = pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), ["first"])
+    load(client, pa.table({"id": pa.array([0], pa.int64()), "c": one}), name)
+    texts = "'text ' || CAST(value AS VARCHAR)"
+    if how == "insert":
+        query = f"SELECT value, {texts} FROM range(1, 20000) ORDER BY value"
+        write(client, f"INSERT INTO {table_name(name)} {query}")
+        got = get(client, name, version=2)
+    else:
+        write(client, f"INSERT INTO {table_name(name)} (id) SELECT value FROM range(1, 20000) ORDER BY value")
+        write(client, f"UPDATE {table_name(name)} SET c = 'text ' || CAST(id AS VARCHAR) WHERE id > 0")
+        got = get(client, name, version=2)
+    assert got["c"].to_pylist() == [f"text {number}" for number in range(1, 20_000)]
+    assert got["c"].type == pa.dictionary(pa.int16(), pa.string())
+    assert get(client, name)["c"].to_pylist()[:2] == ["first", "text 1"]
 
 
 # Types
@@ -695,7 +763,7 @@ def test_every_type_comes_through_sql_exactly_or_is_refused(client, name, sample
         assert "[INVALID_ARGUMENT] column '" in str(error) and "does not fit the type" in str(error), error
         pytest.skip(f"refused: {error}")
     assert_tables_equal(get(client, name), sent)
-    copied = f"SELECT * FROM {table_name(name)} ORDER BY \"row number\""
+    copied = f'SELECT * FROM {table_name(name)} ORDER BY "row number"'
     assert write(client, f"INSERT INTO {table_name(name)} {copied}") == sent.num_rows
     last = get(client, name, use_last=True)
     assert last.schema.equals(sent.schema, check_metadata=True)
@@ -718,7 +786,7 @@ def test_merge_updates_deletes_and_inserts(client, name):
     load(client, people(1, 2, 3, 4), name, external_key="a")
     load(client, pa.table({"k": [2, 3, 5, 6], "v": ["two", None, "five", None]}), f"{name}-source")
     statement = f"""
-        MERGE INTO {table_name(name)} AS t USING {table_name(name + '-source')} AS s ON t.id = s.k
+        MERGE INTO {table_name(name)} AS t USING {table_name(name + "-source")} AS s ON t.id = s.k
         WHEN MATCHED AND s.v IS NULL THEN DELETE
         WHEN MATCHED THEN UPDATE SET s = s.v, x = t.x + s.k
         WHEN NOT MATCHED AND s.v IS NOT NULL THEN INSERT (id, s) VALUES (s.k, s.v)
@@ -762,7 +830,10 @@ def test_a_row_of_the_source_may_match_several_rows_but_not_the_other_way(client
 
 def test_merge_without_a_match_only_inserts(client, name):
     load(client, people(1), name)
-    statement = f"MERGE INTO {table_name(name)} USING (SELECT 2 AS id, 'n' AS s, 0.5 AS x) n ON {table_name(name)}.id = n.id WHEN NOT MATCHED THEN INSERT ROW"
+    statement = (
+        f"MERGE INTO {table_name(name)} AS t USING (SELECT 2 AS id, 'n' AS s, 0.5 AS x) n ON t.id = n.id"
+        " WHEN NOT MATCHED THEN INSERT ROW"
+    )
     assert write(client, statement) == 1
     assert write(client, statement) == 0
     assert get(client, name).to_pydict() == {"id": [1, 2], "s": ["s1", "n"], "x": [0.25, 0.5]}
@@ -793,7 +864,11 @@ def history(client, name: str) -> dict:
     write(client, f"UPDATE {table_name(name)} SET s = 'u' WHERE id IN (2, 4)")
     write(client, f"DELETE FROM {table_name(name)} WHERE id = 3")
     write(client, f"INSERT INTO {table_name(name)} VALUES (6, 'i', 1)")
-    write(client, f"MERGE INTO {table_name(name)} t USING (VALUES (6), (7)) s(k) ON t.id = s.k WHEN MATCHED THEN UPDATE SET s = 'm' WHEN NOT MATCHED THEN INSERT VALUES (s.k, 'n', 0)")
+    write(
+        client,
+        f"MERGE INTO {table_name(name)} t USING (VALUES (6), (7)) s(k) ON t.id = s.k"
+        " WHEN MATCHED THEN UPDATE SET s = 'm' WHEN NOT MATCHED THEN INSERT VALUES (s.k, 'n', 0)",
+    )
     records = list_versions(client, name)
     return {record["created_at"]: get(client, name, as_of=record["created_at"]) for record in records}
 
@@ -866,7 +941,11 @@ def test_statements_without_rows_take_no_place_of_a_retention(client, name):
     assert get(client, name)["id"].to_pylist() == [1, 2]
     write(client, f"INSERT INTO {table_name(name)} VALUES (3, 'c', 0)")
     assert get(client, name)["id"].to_pylist() == [2, 3]
-    write(client, f"MERGE INTO {table_name(name)} t USING (VALUES (4)) s(k) ON t.id = s.k WHEN NOT MATCHED THEN INSERT (id) VALUES (s.k)")
+    write(
+        client,
+        f"MERGE INTO {table_name(name)} t USING (VALUES (4)) s(k) ON t.id = s.k"
+        " WHEN NOT MATCHED THEN INSERT (id) VALUES (s.k)",
+    )
     assert get(client, name)["id"].to_pylist() == [3, 4]
 
 
@@ -877,6 +956,9 @@ def test_other_readers_see_the_rows_as_they_are(client, name):
     write(client, f"DELETE FROM {table_name(name)} WHERE id % 2 = 0")
     write(client, f"UPDATE {table_name(name)} SET day = '2024-02-01' WHERE id = 3")
     write(client, f"INSERT INTO {table_name(name)} VALUES ('2024-03-01', 100)")
+    source = "(VALUES (5), (200)) AS s(id)"
+    matched = "WHEN MATCHED THEN UPDATE SET id = 500 WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)"
+    assert write(client, f"MERGE INTO {table_name(name)} AS t USING {source} ON t.id = s.id {matched}") == 3
     expected = sorted(map(str, get(client, name).to_pylist()))
     root = str(root_of(client, name))
     by_delta = pa.table(deltalake.DeltaTable(root).to_pyarrow_table()).select(["day", "id"]).to_pylist()

@@ -12,10 +12,16 @@ import pytest
 import sqlalchemy as sa
 from frames import load, sql, table_name
 
-ORDERS = pa.table({
-    "id": [1, 2, 3], "item": ["tea", "milk", None], "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")], pa.decimal128(12, 2)),
-    "day": pa.array([0, 1, 2], pa.date32()), "ratio": [0.5, 1.5, None], "flag": [True, False, None],
-})  # fmt: skip
+ORDERS = pa.table(
+    {
+        "id": [1, 2, 3],
+        "item": ["tea", "milk", None],
+        "price": pa.array([decimal.Decimal("1.50"), None, decimal.Decimal("2.25")], pa.decimal128(12, 2)),
+        "day": pa.array([0, 1, 2], pa.date32()),
+        "ratio": [0.5, 1.5, None],
+        "flag": [True, False, None],
+    }
+)
 
 
 @pytest.fixture
@@ -37,14 +43,23 @@ def schema(client, name) -> str:
 def orders(schema) -> sa.Table:
     """The table, as a program declares it."""
     return sa.Table(
-        "orders", sa.MetaData(), sa.Column("id", sa.BigInteger), sa.Column("item", sa.String), sa.Column("price", sa.Numeric(12, 2)),
-        sa.Column("day", sa.Date), sa.Column("ratio", sa.Float), sa.Column("flag", sa.Boolean), schema=schema,
-    )  # fmt: skip
+        "orders",
+        sa.MetaData(),
+        sa.Column("id", sa.BigInteger),
+        sa.Column("item", sa.String),
+        sa.Column("price", sa.Numeric(12, 2)),
+        sa.Column("day", sa.Date),
+        sa.Column("ratio", sa.Float),
+        sa.Column("flag", sa.Boolean),
+        schema=schema,
+    )
 
 
 def test_a_query_as_text(engine, schema):
     with engine.connect() as connection:
-        found = connection.execute(sa.text(f'SELECT id, item FROM "{schema}".orders WHERE id >= :first ORDER BY id'), {"first": 2})
+        found = connection.execute(
+            sa.text(f'SELECT id, item FROM "{schema}".orders WHERE id >= :first ORDER BY id'), {"first": 2}
+        )
         assert list(found.keys()) == ["id", "item"]
         assert found.all() == [(2, "milk"), (3, None)]
 
@@ -95,12 +110,20 @@ def test_aggregates_and_joins(engine, orders):
 
 def test_inserts_updates_and_deletes(client, engine, orders, schema):
     with engine.begin() as connection:
-        connection.execute(sa.insert(orders), {"id": 4, "item": "rice", "price": decimal.Decimal("3.00"), "day": datetime.date(2024, 2, 29)})
+        connection.execute(
+            sa.insert(orders),
+            {"id": 4, "item": "rice", "price": decimal.Decimal("3.00"), "day": datetime.date(2024, 2, 29)},
+        )
         connection.execute(sa.insert(orders), [{"id": 5, "item": "salt"}, {"id": 6, "item": None}])
         connection.execute(sa.update(orders).where(orders.c.id == 5).values(item="pepper"))
         connection.execute(sa.delete(orders).where(orders.c.id <= 2))
     found = sql(client, f"SELECT id, item FROM {table_name(schema + '/orders')} ORDER BY id").to_pylist()
-    assert found == [{"id": 3, "item": None}, {"id": 4, "item": "rice"}, {"id": 5, "item": "pepper"}, {"id": 6, "item": None}]
+    assert found == [
+        {"id": 3, "item": None},
+        {"id": 4, "item": "rice"},
+        {"id": 5, "item": "pepper"},
+        {"id": 6, "item": None},
+    ]
 
 
 def test_tables_are_made_and_dropped(client, engine, name):
@@ -135,7 +158,9 @@ def test_a_reflected_table_can_be_queried(engine, schema):
 
 
 def test_pandas_over_an_engine(engine, schema):
-    found = pd.read_sql(sa.text(f'SELECT id, item FROM "{schema}".orders WHERE id > :id ORDER BY id'), engine, params={"id": 1})
+    found = pd.read_sql(
+        sa.text(f'SELECT id, item FROM "{schema}".orders WHERE id > :id ORDER BY id'), engine, params={"id": 1}
+    )
     assert found["id"].tolist() == [2, 3]
 
 

@@ -15,7 +15,9 @@ import pyarrow as pa
 import pytest
 from frames import load
 
-ORDERS = pa.table({"id": [1, 2, 3], "item": ["tea", "milk", None], "ratio": [0.5, 1.5, None], "flag": [True, False, None]})
+ORDERS = pa.table(
+    {"id": [1, 2, 3], "item": ["tea", "milk", None], "ratio": [0.5, 1.5, None], "flag": [True, False, None]}
+)
 
 
 @pytest.fixture
@@ -31,7 +33,13 @@ def run(server, client, name):
 
     def scenario(which: str) -> dict:
         script = Path(__file__).with_name("superset_driver.py")
-        ended = subprocess.run([python, script, host, port, which, name], capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
+        ended = subprocess.run(
+            [python, script, host, port, which, name],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+        )
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
@@ -48,9 +56,14 @@ def test_queries(run):
 
 def test_parameters(run):
     assert run("parameters") == {
-        "id = ?": [2], "item = ?": [1], "ratio > ?": [2], "flag = ?": [1], "id >= ? AND item = ?": [2], "id = $1 OR item = $2": [1, 3],
+        "id = ?": [2],
+        "item = ?": [1],
+        "ratio > ?": [2],
+        "flag = ?": [1],
+        "id >= ? AND item = ?": [2],
+        "id = $1 OR item = $2": [1, 3],
         "limit": [1],
-    }  # fmt: skip
+    }
 
 
 def test_writes(run):
@@ -61,9 +74,19 @@ def test_writes(run):
 
 def test_metadata(run, name):
     found = run("metadata")
-    assert found["info"]["0"] == "pandas-db" and found["info"]["504"] == '"' and found["info"]["3"] is False and found["info"]["2"]
+    assert (
+        found["info"]["0"] == "pandas-db"
+        and found["info"]["504"] == '"'
+        and found["info"]["3"] is False
+        and found["info"]["2"]
+    )
     assert name in found["schemas"] and sorted(found["tables"]) == ["many", "orders"]
-    assert found["columns"] == [["id", "BIGINT", True], ["item", "TEXT", True], ["ratio", "FLOAT", True], ["flag", "BOOLEAN", True]]
+    assert found["columns"] == [
+        ["id", "BIGINT", True],
+        ["item", "TEXT", True],
+        ["ratio", "FLOAT", True],
+        ["flag", "BOOLEAN", True],
+    ]
     assert found["primary"] == found["foreign"] == []
     assert found["rows"]["catalogs"] == found["rows"]["table_types"] == 1
     assert found["rows"]["xdbc"] > 10 and found["rows"]["exported"] == found["rows"]["cross"] == 0

@@ -1,10 +1,15 @@
-//! Runs the real-client suite of `tests/clients` against the built program: pyarrow, ADBC, pandas, polars, SQLAlchemy,
-//! Superset's driver, the clients of npm, deltalake, raw gRPC, the command line.
+//! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
+//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line), and that of the Python SDK
+//! in `python/tests`, on the newest and on the oldest pandas that it supports.
 //!
 //! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+const PYTHON: &str = "python3";
+/// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
+const OLDEST_PYTHON: &str = "python3.9";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -18,8 +23,7 @@ fn run(command: &mut Command) {
 /// The folder `name` below the target folder, emptied and filled by `make` if any of the files has changed since.
 fn made_from(name: &str, files: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let read =
-        |file: &&str| std::fs::read_to_string(root().join("tests/clients").join(file)).expect("the file is there");
+    let read = |file: &&str| std::fs::read_to_string(root().join(file)).expect("the file is there");
     let (stamp, wanted) = (folder.join("installed.txt"), files.iter().map(read).collect::<String>());
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return folder;
@@ -32,23 +36,50 @@ fn made_from(name: &str, files: &[&str], make: impl FnOnce(&Path)) -> PathBuf {
 }
 
 /// The interpreter of a virtual environment that has exactly what a file of requirements pins.
-fn python(name: &str, requirements: &str) -> PathBuf {
+fn python(name: &str, base: &str, requirements: &str) -> PathBuf {
     let folder = made_from(name, &[requirements], |folder| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(folder));
-        run(Command::new(folder.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(root().join("tests/clients").join(requirements)));
+        run(Command::new(base).args(["-m", "venv"]).arg(folder));
+        run(pip_install(&folder.join("bin/python")).arg("-r").arg(root().join(requirements)));
     });
     folder.join("bin/python")
 }
 
+fn pip_install(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    command
+}
+
+/// Builds the SDK with what the environment has, and installs it: each time, because its sources may have changed.
+fn install_sdk(python: &Path) {
+    run(pip_install(python)
+        .args(["--no-deps", "--no-build-isolation", "--force-reinstall"])
+        .arg(root().join("python")));
+}
+
+fn can_run(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn pytest(python: &Path, folder: &str) -> Command {
+    let folder = root().join(folder);
+    let mut pytest = Command::new(python);
+    pytest
+        .args(["-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider"])
+        .arg(&folder)
+        .env("PANDAS_DB_BIN", env!("CARGO_BIN_EXE_pandas-db"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir(&folder);
+    pytest
+}
+
 /// The packages of npm that the lock file pins. Their install scripts are not run; none of them needs any.
 fn node_modules() -> PathBuf {
-    let files = ["npm/package.json", "npm/package-lock.json"];
+    let files = ["tests/clients/npm/package.json", "tests/clients/npm/package-lock.json"];
     let folder = made_from("clients-npm", &files, |folder| {
         for file in files {
             let name = Path::new(file).file_name().expect("the file has a name");
-            std::fs::copy(root().join("tests/clients").join(file), folder.join(name)).expect("the file can be copied");
+            std::fs::copy(root().join(file), folder.join(name)).expect("the file can be copied");
         }
         // Not `npm ci`: a package for another system that was never published keeps it from taking the lock file.
         run(Command::new("npm")
@@ -60,14 +91,32 @@ fn node_modules() -> PathBuf {
 
 #[test]
 fn real_clients() {
-    let mut pytest = Command::new(python("clients-venv", "requirements.txt"));
-    pytest
-        .args(["-m", "pytest", "-q", "--no-header", "--tb=short", "-p", "no:cacheprovider"])
-        .arg(root().join("tests/clients"))
-        .env("PANDAS_DB_BIN", env!("CARGO_BIN_EXE_pandas-db"))
-        .env("PANDAS_DB_SUPERSET_PYTHON", python("superset-venv", "superset-requirements.txt"))
-        .env("PANDAS_DB_NODE_MODULES", node_modules())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .current_dir(root().join("tests/clients"));
-    run(&mut pytest);
+    let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
+    let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
+    install_sdk(&own);
+    run(pytest(&own, "tests/clients")
+        .env("PANDAS_DB_SUPERSET_PYTHON", superset)
+        .env("PANDAS_DB_NODE_MODULES", node_modules()));
+}
+
+#[test]
+fn python_sdk_on_the_newest_pandas() {
+    let python = python("sdk-newest-venv", PYTHON, "python/tests/requirements-newest.txt");
+    install_sdk(&python);
+    for check in [
+        &["mypy", "--no-incremental"][..],
+        &["ruff", "check", "--no-cache"],
+        &["ruff", "format", "--check", "--no-cache"],
+    ] {
+        run(Command::new(&python).arg("-m").args(check).current_dir(root().join("python")));
+    }
+    run(&mut pytest(&python, "python/tests"));
+}
+
+#[test]
+fn python_sdk_on_the_oldest_pandas() {
+    let base = if can_run(OLDEST_PYTHON) { OLDEST_PYTHON } else { PYTHON };
+    let python = python("sdk-oldest-venv", base, "python/tests/requirements-oldest.txt");
+    install_sdk(&python);
+    run(&mut pytest(&python, "python/tests"));
 }

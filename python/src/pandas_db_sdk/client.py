@@ -39,7 +39,7 @@ class DataFrameClient:
         The most times that a call is made when the server is away or another writer is first.
     timeout : float, optional
         Seconds that one call may take. Without it the server's own limits hold.
-    tls_root_certs : str or bytes, optional
+    tls_root_certs : str, path or bytes, optional
         A file of certificates in PEM, or its content, that the server's certificate must lead to.
 
     Examples
@@ -56,7 +56,7 @@ class DataFrameClient:
         *,
         attempts: int = 8,
         timeout: float | None = None,
-        tls_root_certs: str | bytes | None = None,
+        tls_root_certs: str | os.PathLike[str] | bytes | None = None,
     ) -> None:
         self.api_url = arguments.check_text("api_url", api_url)
         token = auth_token if auth_token is not None else os.environ.get(TOKEN_VARIABLE)
@@ -453,8 +453,8 @@ def _check_timeout(timeout: float | None) -> float | None:
     return float(timeout)
 
 
-def _read_certs(certs: str | bytes | None) -> bytes | None:
-    if isinstance(certs, str):
+def _read_certs(certs: str | os.PathLike[str] | bytes | None) -> bytes | None:
+    if isinstance(certs, (str, os.PathLike)):
         try:
             with open(certs, "rb") as file:
                 return file.read()

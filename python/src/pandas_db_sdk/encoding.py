@@ -80,7 +80,7 @@ def encode(frame: pd.DataFrame) -> EncodedFrame:
         column = encoded[position]
         spec = dict(column.spec) if column else {}
         if "labels" in about:
-            spec["label"], spec["position"] = indexes.dump_label(label), position
+            spec.update(name=name, label=indexes.dump_label(label), position=position)
         own = column is not None and column.array is not None
         table.add(name, column.array if column and own else rest.column(plain.index(position)), spec)
     for name, column in zip(names, encoded):

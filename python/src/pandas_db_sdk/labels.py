@@ -135,8 +135,8 @@ def of_columns(shown: list[tuple[str, Spec]], told: dict[str, Any] | None) -> pd
 
 
 def label_of(name: str, spec: Spec) -> Any:
-    """Return the label of one column."""
-    return portable.load(spec["label"]) if "label" in spec else name
+    """Return the label of one column; one that was given another name since has that."""
+    return portable.load(spec["label"]) if "label" in spec and spec.get("name") == name else name
 
 
 def _are_at(known: list[Any], positions: list[int], labels: list[Any]) -> bool:

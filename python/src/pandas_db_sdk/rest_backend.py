@@ -14,7 +14,7 @@ from typing import Any, Callable, NoReturn, TypeVar
 
 import pyarrow as pa
 
-from . import convert, records
+from . import convert, labels, records
 from .arguments import Load, Selection
 from .backend import Backend, Frame
 from .errors import (
@@ -110,12 +110,9 @@ class RestBackend(Backend):
 
     def read(self, selection: Selection, progress: bool | None) -> list[dict[str, Any]]:
         """Read records."""
-        for option in ("version", "as_of", "columns", "filter"):
-            if getattr(selection, option) is not None:
-                self._refuse(f"{option}=")
-        query = {}
-        if selection.external_key is not None:
-            query["external_key"] = selection.external_key
+        names = None if selection.columns is None else [labels.arrow_name(label) for label in selection.columns]
+        query = selection.command(names)
+        del query["dataframe_name"]
         if selection.use_last:
             query["use_last"] = "true"
         with Progress(progress, f"get {selection.name}", None) as bar:
@@ -181,9 +178,9 @@ class RestBackend(Backend):
             _raise_transport(error)
 
 
-def _path(name: str, query: dict[str, str]) -> str:
+def _path(name: str, query: dict[str, Any]) -> str:
     path = "/dataframes/" + urllib.parse.quote(name, safe="/")
-    return f"{path}?{urllib.parse.urlencode(query)}" if query else path
+    return f"{path}?{urllib.parse.urlencode(query, doseq=True)}" if query else path
 
 
 def _raise_status(status: int, body: bytes) -> NoReturn:

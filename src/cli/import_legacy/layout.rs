@@ -2,8 +2,8 @@
 //!
 //! | path | what it is |
 //! |---|---|
-//! | `<name>/external_key/default/<YYYY-MM-DD>/<HH:MM:SS>/<file>.csv.gz` | a part of a version without a key of its own |
-//! | `<name>/external_key/<key>/<uuid>/<file>.csv.gz` | a part of a version with one |
+//! | `<name>/external_key/default/<YYYY-MM-DD>/<HH:MM:SS>/*.csv.gz` | the parts of a version without a key of its own |
+//! | `<name>/external_key/<key>/<uuid>/*.csv.gz` | the parts of a version with one |
 //! | `last_key.txt` beside the folder of a version | names the version that was to be the only one |
 
 use std::collections::{BTreeMap, HashSet};

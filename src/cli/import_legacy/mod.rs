@@ -79,15 +79,10 @@ fn target_name(prefix: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The external key under which a version is loaded: none for the group of those that have none.
-fn target_key(version: &LegacyVersion) -> Option<String> {
-    version.external_key.clone()
-}
-
 /// Says whether a version's name and key can be.
 fn check(prefix: Option<&str>, dataset: &LegacyDataset) -> Result<()> {
     DatasetName::parse(&target_name(prefix, &dataset.name))?;
-    dataset.versions.iter().try_for_each(|version| ExternalKey::parse(target_key(version).as_deref()).map(drop))
+    dataset.versions.iter().try_for_each(|version| ExternalKey::parse(version.external_key.as_deref()).map(drop))
 }
 
 /// The import of one dataset.
@@ -161,7 +156,7 @@ impl Import<'_> {
         let rows: Arc<dyn Rows> = Arc::new(parts.with_types(types));
         let command = LoadDataframe {
             dataframe_name: name.into(),
-            external_key: target_key(version),
+            external_key: version.external_key.clone(),
             keep_last: version.keep_last,
             idempotency_key: Some(version.idempotency_key()),
             total_rows: Some(put::whole(rows.count())?),

@@ -1,7 +1,7 @@
 //! Session options: where they are kept between calls, and the actions on them.
 //!
-//! A session is a signed cookie, so that any server knows it. For a client that sends no cookies (ADBC's driver does not
-//! unless told to) the options are also kept with its connection, and hold as long as that.
+//! A session is a signed cookie, so that any server knows it. For a client that sends no cookies (ADBC's driver does
+//! not unless told to) the options are also kept with its connection, and hold as long as that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -6,8 +6,8 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan};
 use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::sqlparser::ast::{
-    ColumnDef, ColumnOption, CreateTable, CreateTableOptions, Expr, HiveDistributionStyle, Ident, ObjectName,
-    SqlOption, Statement, Value,
+    ColumnDef, ColumnOption, CreateTable, CreateTableOptions, DataType as SqlType, ExactNumberInfo, Expr,
+    HiveDistributionStyle, Ident, ObjectName, SqlOption, Statement, Value,
 };
 
 use super::insert::{Intake, MakesVersion, Source};
@@ -18,7 +18,7 @@ use super::{Run, WriteOutcome};
 use crate::auth::Access;
 use crate::error::{Error, Kind, Result, shorten};
 use crate::names::ExternalKey;
-use crate::table::{ColumnsKeys, Creation, KeyKind, WriteKind, load_type, parse_columns_keys};
+use crate::table::{ColumnsKeys, Creation, KeyKind, WriteKind, parse_columns_keys, sql_type};
 
 /// What a `CREATE TABLE` says beside columns and query.
 #[derive(Debug, Default)]
@@ -32,8 +32,9 @@ impl Run<'_> {
     /// Makes a dataset: its first version is a load of what the query gives, or of no rows.
     pub(super) async fn create(&self, mut create: CreateTable) -> Result<WriteOutcome> {
         check(&create)?;
-        let name = WrittenTable::read(&create.name, &self.options)?.dataset()?;
+        let name = WrittenTable::read(&create.name, self.options)?.dataset()?;
         let options = Options::take(&mut create)?;
+        create.columns.iter_mut().for_each(|column| widen_float(&mut column.data_type));
         let creation = match (create.or_replace, create.if_not_exists) {
             (true, true) => return Err(Error::invalid("OR REPLACE and IF NOT EXISTS contradict each other")),
             (true, false) => Creation::Replace,
@@ -74,7 +75,7 @@ impl Run<'_> {
 
     /// Ends a dataset.
     pub(super) async fn drop_table(&self, table: &ObjectName, if_exists: bool) -> Result<WriteOutcome> {
-        let table = WrittenTable::read(table, &self.options)?;
+        let table = WrittenTable::read(table, self.options)?;
         let dropped = self.engine.datasets.delete(self.caller, &table.dataset()?).await;
         match dropped {
             Err(error) if if_exists && error.kind() == Kind::NotFound => Ok(WriteOutcome::default()),
@@ -97,7 +98,7 @@ impl WriteSession {
 fn created_schema(plan: &LogicalPlan, not_null: &[String]) -> SchemaRef {
     // That a query gives no nulls does not mean that the table is to have none.
     let field =
-        |field: &Arc<Field>| Field::new(field.name(), load_type(field.data_type()), !not_null.contains(field.name()));
+        |field: &Arc<Field>| Field::new(field.name(), sql_type(field.data_type()), !not_null.contains(field.name()));
     Arc::new(Schema::new(plan.schema().fields().iter().map(field).collect::<Vec<_>>()))
 }
 
@@ -111,6 +112,15 @@ fn check(create: &CreateTable) -> Result<()> {
     }
     let has_columns = !create.columns.is_empty() || create.query.is_some();
     if !has_columns { Err(Error::invalid("CREATE TABLE takes columns, or AS and a query")) } else { Ok(()) }
+}
+
+/// `FLOAT(53)` is a double in standard SQL; the engine would make it a single.
+fn widen_float(data_type: &mut SqlType) {
+    if let SqlType::Float(ExactNumberInfo::Precision(digits)) = data_type
+        && *digits > u64::from(f32::MANTISSA_DIGITS)
+    {
+        *data_type = SqlType::DoublePrecision;
+    }
 }
 
 fn not_null(columns: &[ColumnDef]) -> Vec<String> {

@@ -22,9 +22,9 @@ use super::statement::{Write, inserted_table, refuse};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
 use crate::auth::Access;
 use crate::clock;
-use crate::error::{Error, Result, shorten};
+use crate::error::{Error, Kind, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
-use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql};
+use crate::table::{Creation, Load, LoadRequest, Snapshot, WriteKind, check_nulls, from_sql, with_any_categories};
 
 /// Rows on their way from a query into a load: the column of the load that each of its columns is for.
 pub(super) struct Intake {
@@ -47,7 +47,9 @@ impl Intake {
                 _ => return Err(Error::invalid(format!("column '{}' is named twice; name it once", shorten(name)))),
             }
         }
-        Ok(Self { schema: Arc::clone(schema), sources })
+        let field = |field: &Arc<Field>| field.as_ref().clone().with_data_type(with_any_categories(field.data_type()));
+        let fields: Vec<Field> = schema.fields().iter().map(field).collect();
+        Ok(Self { schema: Arc::new(Schema::new(fields)), sources })
     }
 
     /// The rows of a query's batch as the load takes them.
@@ -82,14 +84,11 @@ pub(super) fn no_column(name: &str, schema: &Schema) -> Error {
 }
 
 /// An `INSERT` that takes all rows of parameters at once; `None` for another statement.
-///
-/// # Errors
-/// As [`WrittenTable::read`].
-pub(super) fn rows_of_parameters(write: &Write) -> Result<Option<Insert>> {
-    let Write::Insert(insert) = write else { return Ok(None) };
+pub(super) fn rows_of_parameters(write: &Write) -> Option<Insert> {
+    let Write::Insert(insert) = write else { return None };
     let body = insert.source.as_ref().map(|source| source.body.as_ref());
     let takes = matches!(body, Some(SetExpr::Values(values)) if values.rows.len() == 1);
-    Ok(takes.then(|| insert.as_ref().clone()))
+    takes.then(|| insert.as_ref().clone())
 }
 
 /// Where the rows of an `INSERT` come from.
@@ -104,7 +103,7 @@ impl Run<'_> {
     /// Inserts what a query gives.
     pub(super) async fn insert(&self, insert: Insert) -> Result<WriteOutcome> {
         check(&insert)?;
-        let written = WrittenTable::read(inserted_table(&insert.table)?, &self.options)?;
+        let written = WrittenTable::read(inserted_table(&insert.table)?, self.options)?;
         let (name, named) = (written.dataset()?, insert.columns.iter().map(column_name).collect::<Result<Vec<_>>>()?);
         let query = insert.source.ok_or_else(|| Error::invalid("INSERT takes VALUES or a query"))?;
         let mut lost = None;
@@ -128,8 +127,19 @@ impl Run<'_> {
     }
 
     async fn source(&self, query: &Query) -> Result<Source> {
-        let is_values = matches!(query.body.as_ref(), SetExpr::Values(_));
-        let computing = if is_values { Computing::AsWritten } else { Computing::Parallel };
+        if !matches!(query.body.as_ref(), SetExpr::Values(_)) {
+            return self.source_by(query, Computing::Parallel).await;
+        }
+        match self.source_by(query, Computing::AsWritten).await {
+            // Beside NaN or an infinity, which no decimal is, the numbers of a column are floats.
+            Err(error) if error.kind() == Kind::Invalid => {
+                self.source_by(query, Computing::Parallel).await.map_err(|_| error)
+            }
+            source => source,
+        }
+    }
+
+    async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
         let session =
             WriteSession::open(self.engine, self.caller, &self.statement(), &self.parameters, computing).await?;
         let statement = match query.body.as_ref() {

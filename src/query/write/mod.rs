@@ -102,10 +102,10 @@ impl Engine {
         let write = write.ok_or_else(|| Error::invalid("this statement does not write; run it as a query"))?;
         let given = Parameters::new(params);
         let run = |parameters| Run { engine: self, caller, sql: sql.to_string(), options, parameters, deadline };
-        if given.rows() > 1 {
-            if let Some(insert) = rows_of_parameters(&write)? {
-                return run(given).insert(insert).await.inspect(|done| note(caller, *done));
-            }
+        if given.rows() > 1
+            && let Some(insert) = rows_of_parameters(&write)
+        {
+            return run(given).insert(insert).await.inspect(|done| note(caller, *done));
         }
         let mut done = WriteOutcome::default();
         for row in 0..given.rows() {

@@ -36,8 +36,8 @@ impl WrittenTable {
         };
         if table.contains(['@', '$']) {
             return Err(Error::invalid(format!(
-                "'{}' cannot be written: '@' and '$' name versions and what a dataset consists of, which only loads and \
-                 statements on the dataset change",
+                "'{}' cannot be written: '@' and '$' name versions and what a dataset consists of; write the dataset \
+                 itself",
                 shorten(table)
             )));
         }

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::table::{
     ChangedColumn, CommitTurn, Dataset, Revision, RowChanges, SelectedChunk, Selection, Snapshot, SplitSettings,
-    WriteKind, load_type,
+    WriteKind, sql_type,
 };
 
 /// Arrow bytes, about, of the chunks of one group.
@@ -278,7 +278,7 @@ pub(super) fn statement_schema(snapshot: &Snapshot, typed: &[(String, DataType)]
     let field = |field: &Arc<Field>| {
         let given = typed.iter().find(|(name, of)| name == field.name() && *of != DataType::Null);
         match given.filter(|_| *field.data_type() == DataType::Null) {
-            Some((_, of)) => Arc::new(field.as_ref().clone().with_data_type(load_type(of))),
+            Some((_, of)) => Arc::new(field.as_ref().clone().with_data_type(sql_type(of))),
             None => Arc::clone(field),
         }
     };

@@ -27,6 +27,9 @@ use crate::auth::Principal;
 use crate::error::Result;
 use crate::table::SelectedChunk;
 
+/// The zone of times that are written without one.
+const UTC: &str = "UTC";
+
 /// See the module's comment.
 #[derive(Clone)]
 pub(super) struct WriteSession {
@@ -65,8 +68,10 @@ impl WriteSession {
         let catalog = WriteCatalog { inner, tables: Arc::clone(&tables) };
         // One state for the whole statement: its instant is that of `now()` in all parts.
         let mut state = session(&engine.template, Arc::new(catalog), &statement.options).state();
+        let options = state.config_mut().options_mut();
+        // Without one, the engine takes a column with a time zone for one without.
+        options.execution.time_zone.get_or_insert_with(|| UTC.into());
         if computing == Computing::AsWritten {
-            let options = state.config_mut().options_mut();
             options.execution.target_partitions = 1;
             options.sql_parser.parse_float_as_decimal = true;
         }

@@ -52,9 +52,9 @@ pub(super) enum ReviseChange {
     /// All of them go.
     DeleteAll,
     /// Those for which a condition holds change or go.
-    Where(Change),
+    Where(Box<Change>),
     /// `MERGE`.
-    Merge(MergeParts),
+    Merge(Box<MergeParts>),
 }
 
 /// Reads a statement; `None` for one that does not write.
@@ -113,7 +113,7 @@ fn read_delete(delete: Delete) -> Result<Revise> {
     let target = single(table, "DELETE")?;
     let change = match (using, selection) {
         (None, None) => ReviseChange::DeleteAll,
-        (using, condition) => ReviseChange::Where(Change::delete(using.unwrap_or_default(), condition)),
+        (using, condition) => ReviseChange::Where(Box::new(Change::delete(using.unwrap_or_default(), condition))),
     };
     Ok(Revise { kind: WriteKind::Delete, target, if_exists: false, change })
 }
@@ -133,14 +133,14 @@ fn read_update(update: Update) -> Result<Revise> {
         None => Vec::new(),
         Some(UpdateTableFromKind::BeforeSet(from) | UpdateTableFromKind::AfterSet(from)) => from,
     };
-    let change = ReviseChange::Where(Change::update(Assignments::read(assignments)?, from, selection));
+    let change = ReviseChange::Where(Box::new(Change::update(Assignments::read(assignments)?, from, selection)));
     Ok(Revise { kind: WriteKind::Update, target, if_exists: false, change })
 }
 
 fn read_merge(merge: Merge) -> Result<Revise> {
     refuse(merge.output.is_some(), "MERGE", "OUTPUT")?;
     let target = merge.table.clone();
-    let change = ReviseChange::Merge(MergeParts::read(merge)?);
+    let change = ReviseChange::Merge(Box::new(MergeParts::read(merge)?));
     Ok(Revise { kind: WriteKind::Merge, target, if_exists: false, change })
 }
 

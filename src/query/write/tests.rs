@@ -7,7 +7,7 @@ use arrow::array::{
 };
 use futures::StreamExt;
 
-use super::super::{Engine, EngineSettings, SessionSettings};
+use super::super::{Engine, EngineSettings, SessionOptions, SessionSettings, Statement as QueryStatement};
 use super::{StatementKind, WriteOutcome, classify};
 use crate::auth::Principal;
 use crate::error::{Kind, Result};
@@ -46,11 +46,12 @@ impl Bench {
 
     async fn write(&self, sql: &str, params: Option<&RecordBatch>) -> Result<WriteOutcome> {
         let caller = Principal::new("ann", TenantId::default_tenant());
-        self.engine.write(&caller, sql, params).await
+        self.engine.write(&caller, sql, params, &SessionOptions::default()).await
     }
 
     async fn text(&self, sql: &str) -> String {
-        let plan = self.engine.plan(&Principal::local(), sql).await.unwrap();
+        let statement = QueryStatement::new(sql, SessionOptions::default());
+        let plan = self.engine.plan(&Principal::local(), &statement).await.unwrap();
         let batches: Vec<RecordBatch> = self.engine.run(plan, Ok).unwrap().map(Result::unwrap).collect().await;
         let rows = batches.iter().flat_map(|batch| {
             let text = |row| {

@@ -1,0 +1,74 @@
+"""TLS: only a server whose certificate leads to the given ones is talked to."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import threading
+
+import pyarrow.flight as flight
+import pytest
+import trustme
+
+from pandas_db_sdk import DataFrameClient, UnavailableError
+
+AUTHORITY, STRANGER = trustme.CA(), trustme.CA()
+CERTIFICATE = AUTHORITY.issue_cert("localhost", "127.0.0.1")
+ROOT = AUTHORITY.cert_pem.bytes()
+
+
+class Empty(flight.FlightServerBase):
+    """A Flight server without datasets."""
+
+    def list_flights(self, context, criteria):
+        return iter(())
+
+
+class EmptyRest(http.server.BaseHTTPRequestHandler):
+    """The REST API of a server without datasets."""
+
+    def do_GET(self) -> None:
+        body = b'{"dataframes": []}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(params=["flight", "rest"])
+def address(request):
+    """The address of a server that speaks TLS alone."""
+    chain = b"".join(blob.bytes() for blob in CERTIFICATE.cert_chain_pems)
+    if request.param == "flight":
+        keys = [(chain, CERTIFICATE.private_key_pem.bytes())]
+        with Empty("grpc+tls://127.0.0.1:0", tls_certificates=keys) as node:
+            yield f"grpc+tls://localhost:{node.port}"
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    CERTIFICATE.configure_cert(context)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), EmptyRest) as node:
+        node.socket = context.wrap_socket(node.socket, server_side=True)
+        thread = threading.Thread(target=node.serve_forever)
+        thread.start()
+        yield f"https://localhost:{node.server_port}"
+        node.shutdown()
+        thread.join()
+
+
+def test_certificates_that_lead_to_the_given_ones(address, tmp_path):
+    (tmp_path / "root.pem").write_bytes(ROOT)
+    for certs in (ROOT, str(tmp_path / "root.pem"), tmp_path / "root.pem"):
+        with DataFrameClient(address, "secret", tls_root_certs=certs) as client:
+            assert client.list_dataframes() == []
+
+
+@pytest.mark.parametrize("certs", [None, STRANGER.cert_pem.bytes()], ids=["of_the_system", "of_a_stranger"])
+def test_other_certificates_are_refused(address, certs):
+    with DataFrameClient(address, tls_root_certs=certs, attempts=1) as client:
+        with pytest.raises(UnavailableError) as caught:
+            client.list_dataframes()
+        assert not caught.value.from_server
