@@ -20,6 +20,7 @@ use super::select::{alias, alone, named, object_name, of_query, quoted, select, 
 use super::session::{Computing, WriteSession};
 use super::statement::{Write, inserted_table, refuse};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
+use crate::auth::Access;
 use crate::clock;
 use crate::error::{Error, Kind, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
@@ -116,7 +117,7 @@ impl Run<'_> {
     }
 
     async fn insert_once(&self, name: &DatasetName, named: &[String], query: &Query) -> Result<WriteOutcome> {
-        let (_, snapshot) = self.in_time(self.engine.datasets.open(&self.caller.tenant, name)).await?;
+        let (_, snapshot) = self.in_time(self.engine.datasets.open(self.caller, name, Access::Write)).await?;
         let source = self.in_time(self.source(query)).await?;
         let (schema, columns) = inserted_columns(&snapshot, named, &source.plan)?;
         let intake = Intake::new(&schema, &columns)?;
@@ -140,8 +141,7 @@ impl Run<'_> {
 
     async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
         let session =
-            WriteSession::open(self.engine, &self.caller.tenant, &self.statement(), &self.parameters, computing)
-                .await?;
+            WriteSession::open(self.engine, self.caller, &self.statement(), &self.parameters, computing).await?;
         let statement = match query.body.as_ref() {
             SetExpr::Values(values) if self.parameters.rows() > 1 => {
                 let row = values.rows.first().map(|row| row.content.clone()).unwrap_or_default();
@@ -198,7 +198,7 @@ impl Run<'_> {
         schema: SchemaRef,
     ) -> Result<Load> {
         let (datasets, split) = (&self.engine.datasets, self.engine.settings.split.clone());
-        let mut load = self.in_time(datasets.begin_load(&self.caller.tenant, name, creation, request, split)).await?;
+        let mut load = self.in_time(datasets.begin_load(self.caller, name, creation, request, split)).await?;
         match load.begin_rows(schema) {
             Ok(()) => Ok(load),
             Err(error) => {
