@@ -7,8 +7,9 @@ import subprocess
 import pandas as pd
 import pyarrow.flight as flight
 import pytest
-from conftest import serving
 from pandas.testing import assert_frame_equal
+
+from conftest import serving
 from pandas_db_sdk import DataFrameClient, NotFoundError, UnauthenticatedError
 
 FRAME = pd.DataFrame({"day": ["2024-01-01"], "x": [1]})
