@@ -7,6 +7,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Span, info, info_span, warn};
 
+use crate::audit::{AuditLog, Trail};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::metrics::{CallTimer, Metrics};
@@ -41,6 +42,8 @@ impl Drain {
 pub struct Call {
     timer: Option<CallTimer>,
     span: Span,
+    audit: AuditLog,
+    trail: Trail,
     _running: TaskTrackerToken,
 }
 
@@ -49,13 +52,14 @@ impl Call {
     ///
     /// # Errors
     /// [`Kind::Unavailable`] when the server is stopping.
-    pub fn begin(drain: &Drain, metrics: &Metrics, name: &'static str) -> Result<Self> {
+    pub fn begin(drain: &Drain, metrics: &Metrics, audit: &AuditLog, name: &'static str) -> Result<Self> {
         let running = drain.calls.token();
         if drain.has_started() {
             return Err(Error::unavailable("the server is shutting down; retry on another or later"));
         }
-        let span = info_span!("call", call = name, id = %clock::new_ulid());
-        Ok(Self { timer: Some(metrics.call(name)), span, _running: running })
+        let id = clock::new_ulid();
+        let (span, trail) = (info_span!("call", call = name, %id), audit.trail(name, &id));
+        Ok(Self { timer: Some(metrics.call(name)), span, audit: audit.clone(), trail, _running: running })
     }
 
     /// The span that the call's log lines belong to.
@@ -63,10 +67,16 @@ impl Call {
         &self.span
     }
 
+    /// What the call does, for the audit log.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
+    }
+
     /// Ends the call with its outcome.
     pub fn finish(mut self, outcome: Result<(), &Error>) {
         let Some(timer) = self.timer.take() else { return };
         let (seconds, _entered) = (timer.elapsed_seconds(), self.span.enter());
+        self.audit.write(&self.trail, outcome.map_or_else(|error| error.kind().code(), |()| "ok"), seconds);
         match outcome {
             Ok(()) => {
                 info!(seconds, "done");
@@ -93,7 +103,9 @@ impl Drop for Call {
     fn drop(&mut self) {
         if let Some(timer) = self.timer.take() {
             let _entered = self.span.enter();
-            info!(seconds = timer.elapsed_seconds(), "the caller went away");
+            let seconds = timer.elapsed_seconds();
+            self.audit.write(&self.trail, Kind::Cancelled.code(), seconds);
+            info!(seconds, "the caller went away");
         }
     }
 }

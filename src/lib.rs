@@ -15,7 +15,7 @@
 //! | 4 | [`query`] | SQL on datasets, reads with limits |
 //! | 3 | [`table`] | a dataset: loading, committing, reading |
 //! | 2 | [`storage`], [`versions`], [`auth`], [`call`] | bytes; the index of datasets; who calls; the life of a call |
-//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`] | settings, names, messages, counters |
+//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`] | settings, names, messages |
 //! | 0 | [`error`], [`clock`] | failures and what a caller can do; time and randomness |
 //!
 //! # A load
@@ -44,6 +44,7 @@
 //! *Dataset*, *load*, *version*, *external key*, *chunk* (one Parquet file), *partition* (one date, one range of ids),
 //! *principal*, *tenant*: one word for one thing, from the wire to the stored bytes.
 
+pub mod audit;
 pub mod auth;
 pub mod call;
 pub mod cli;

@@ -35,6 +35,12 @@ const RESERVED_FIRST_SEGMENTS: [&str; 2] = [PUBLIC_SCHEMA, "information_schema"]
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(String);
 
+impl Default for TenantId {
+    fn default() -> Self {
+        Self::default_tenant()
+    }
+}
+
 impl TenantId {
     /// The tenant of a server without authentication.
     pub fn default_tenant() -> Self {

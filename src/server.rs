@@ -14,9 +14,10 @@ use tracing::{info, warn};
 
 use self::connections::Connections;
 use self::tls::Tls;
+use crate::audit::AuditLog;
 use crate::auth::{Authenticator, SigningSecret};
 use crate::call::Drain;
-use crate::config::Config;
+use crate::config::{AuditPlace, Config};
 use crate::error::{Error, Result};
 use crate::flight::{LoadSettings, Service, Statements, TicketKey};
 use crate::http::{HttpLimits, HttpState, router};
@@ -61,7 +62,7 @@ pub async fn serve(config: Config) -> Result<()> {
         None => None,
     };
     let (service, http_state, maintenance) = build(&config)?;
-    let drain = service.drain.clone();
+    let (drain, audit) = (service.drain.clone(), service.audit.clone());
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
     let (stop, stop_http) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -90,6 +91,8 @@ pub async fn serve(config: Config) -> Result<()> {
     const LAST_BYTES: Duration = Duration::from_secs(1);
     let last = async { tokio::join!(flight, OptionFuture::from(http)) };
     let _ = tokio::time::timeout(LAST_BYTES, last).await;
+    // After the last call.
+    let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     Ok(())
 }
 
@@ -127,8 +130,13 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         buffer_bytes: share(config.memory_bytes, LOAD_SHARE, MAX_LOAD_BYTES),
         spill_folder: config.spill_folder.clone(),
     };
+    let audit = match &config.audit_log {
+        AuditPlace::Nowhere => AuditLog::default(),
+        AuditPlace::Stderr => AuditLog::to_stderr()?,
+        AuditPlace::File(path) => AuditLog::to_file(path)?,
+    };
     let secret = SigningSecret::open(&config.handle_key)?;
-    let authenticator = Authenticator::open(&config.auth, &secret)?;
+    let authenticator = Authenticator::open(&config.auth, config.policy.as_deref(), &secret)?;
     let warmed_up = authenticator.clone();
     tokio::spawn(async move { warmed_up.warm_up().await });
     let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
@@ -145,6 +153,7 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         tickets: TicketKey::new(secret.bytes()),
         maintenance: maintenance.clone(),
         loads: LoadSettings { split: split.clone(), max_message_bytes: config.max_message_bytes },
+        audit: audit.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
         statements: Statements::default(),
@@ -154,7 +163,8 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         time: config.query_timeout,
         spill_folder: config.spill_folder.clone(),
     };
-    let http = HttpState { datasets: Arc::clone(&datasets), engine, authenticator, split, limits, metrics, drain };
+    let http =
+        HttpState { datasets: Arc::clone(&datasets), engine, authenticator, split, limits, audit, metrics, drain };
     Ok((service, http, Maintenance::new(datasets, maintenance)))
 }
 

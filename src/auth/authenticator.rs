@@ -1,14 +1,18 @@
 //! The one place that decides who a caller is.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::accounts::Account;
 use super::bearer::{BearerKey, Granted, TOKEN_SECONDS};
 use super::credentials::Credentials;
 use super::jwt::{Verified, Verifier};
+use super::policy::Policy;
 use super::principal::Principal;
 use super::secret::SigningSecret;
 use super::users::Users;
+use super::watched::Watched;
+use crate::audit::Trail;
 use crate::clock;
 use crate::config::AuthConfig;
 use crate::error::{Error, Result};
@@ -28,17 +32,22 @@ pub struct Identity {
 
 enum Mode {
     None,
-    Users { users: Users, tokens: BearerKey },
-    Jwt { verifier: Verifier, tokens: BearerKey },
+    Users { users: Box<Users>, tokens: BearerKey },
+    Jwt { verifier: Box<Verifier>, tokens: BearerKey },
 }
 
 /// Knows who callers are. Cheap to clone.
 #[derive(Clone)]
-pub struct Authenticator(Arc<Mode>);
+pub struct Authenticator(Arc<Parts>);
+
+struct Parts {
+    mode: Mode,
+    policy: Option<Watched<Policy>>,
+}
 
 impl std::fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match *self.0 {
+        f.write_str(match self.0.mode {
             Mode::None => "Authenticator(none)",
             Mode::Users { .. } => "Authenticator(users)",
             Mode::Jwt { .. } => "Authenticator(jwt)",
@@ -50,37 +59,39 @@ impl Authenticator {
     /// What the settings want.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a users file that cannot be read.
-    pub fn open(config: &AuthConfig, secret: &SigningSecret) -> Result<Self> {
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a users file or rules that cannot be read.
+    pub fn open(config: &AuthConfig, policy: Option<&Path>, secret: &SigningSecret) -> Result<Self> {
         let mode = match config {
             AuthConfig::None => Mode::None,
             AuthConfig::Users { file } => {
                 let users = Users::open(file, secret)
                     .map_err(|error| Error::invalid(format!("--users-file {}", error.message())))?;
-                Mode::Users { users, tokens: BearerKey::new(secret, "users".into()) }
+                Mode::Users { users: Box::new(users), tokens: BearerKey::new(secret, "users".into()) }
             }
             AuthConfig::Jwt(jwt) => {
                 // A token given for other settings is not good for these.
                 let realm = format!("jwt {} {} {}", jwt.issuer, jwt.audiences.join(","), jwt.tenant_claim);
-                Mode::Jwt { verifier: Verifier::new(jwt)?, tokens: BearerKey::new(secret, realm) }
+                Mode::Jwt { verifier: Box::new(Verifier::new(jwt)?), tokens: BearerKey::new(secret, realm) }
             }
         };
-        Ok(Self(Arc::new(mode)))
+        let policy = policy.map(|file| Watched::open(file, Policy::read)).transpose();
+        let policy = policy.map_err(|error| Error::invalid(format!("--policy {}", error.message())))?;
+        Ok(Self(Arc::new(Parts { mode, policy })))
     }
 
     /// Does what the first caller should not wait for.
     pub async fn warm_up(&self) {
-        if let Mode::Jwt { verifier, .. } = &*self.0 {
+        if let Mode::Jwt { verifier, .. } = &self.0.mode {
             verifier.warm_up().await;
         }
     }
 
-    /// Whether a call without credentials can be anybody's.
+    /// Whether credentials mean nothing.
     pub fn is_open(&self) -> bool {
-        matches!(*self.0, Mode::None)
+        matches!(self.0.mode, Mode::None)
     }
 
-    /// Whose the credentials are.
+    /// Whose the credentials are. What the caller does then is noted in `trail`.
     ///
     /// A token of our own says so by how it begins; what begins otherwise is the issuer's, or nobody's.
     ///
@@ -88,8 +99,18 @@ impl Authenticator {
     /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated) for credentials that are missing or not good,
     /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) for a user who failed too often, and
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) while the issuer's keys are not known.
-    pub async fn identify(&self, credentials: Credentials) -> Result<Identity> {
-        match &*self.0 {
+    pub async fn identify(&self, credentials: Credentials, trail: &Trail) -> Result<Identity> {
+        let mut identity = self.of(credentials).await?;
+        trail.caller(&identity.principal.user, identity.principal.tenant.as_str());
+        identity.principal.trail = trail.clone();
+        if let Some(policy) = &self.0.policy {
+            identity.principal.rights = policy.now().await.rights_of(&identity.principal);
+        }
+        Ok(identity)
+    }
+
+    async fn of(&self, credentials: Credentials) -> Result<Identity> {
+        match &self.0.mode {
             // Whatever a client sends that was made for another server: everybody is the same user.
             Mode::None => Ok(Identity { principal: Principal::local(), expires: i64::MAX, credential: None }),
             Mode::Users { users, tokens } => match credentials {
@@ -124,7 +145,7 @@ impl Authenticator {
     /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be signed.
     pub fn token(&self, identity: Identity) -> Result<String> {
         let Identity { principal, expires, credential } = identity;
-        match &*self.0 {
+        match &self.0.mode {
             Mode::None => Ok(LOCAL_TOKEN.into()),
             Mode::Users { tokens, .. } | Mode::Jwt { tokens, .. } => {
                 tokens.sign(&Granted { principal, expires: expires_at_most(expires), credential })
@@ -147,6 +168,7 @@ fn of_account(account: &Account) -> Result<Principal> {
         tenant: TenantId::parse(&account.tenant)?,
         groups: account.groups.clone().into(),
         role: account.role,
+        ..Default::default()
     })
 }
 

@@ -114,6 +114,7 @@ impl BearerKey {
             tenant: TenantId::parse(&claims.tenant)?,
             groups: claims.groups.into(),
             role: claims.role,
+            ..Default::default()
         };
         Ok(Granted { principal, expires: claims.exp, credential: claims.credential })
     }

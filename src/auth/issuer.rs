@@ -1,5 +1,6 @@
-//! The keys of an issuer, fetched when they are needed and kept: a new key is known after one fetch, tokens with made-up
-//! key ids do not make a server ask all the time, and an issuer that is away for days is no reason to let nobody in.
+//! The keys of an issuer, fetched when they are needed and kept: a new key is known after one fetch, tokens with
+//! made-up key ids do not make a server ask all the time, and an issuer that is away for days is no reason to let
+//! nobody in.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::credentials::MAX_CREDENTIALS_BYTES;
 use super::issuer::{Issuer, KeyPlace};
 use super::jwks::VerificationKey;
-use super::principal::{Principal, Role};
+use super::principal::Principal;
 use crate::config::JwtConfig;
 use crate::error::{Error, Result};
 use crate::names::TenantId;
@@ -152,7 +152,7 @@ fn check(token: &str, key: &VerificationKey, config: &JwtConfig) -> Result<Verif
     }
     let tenant = tenant(&claims, &config.tenant_claim)?;
     let groups = groups(&mut claims)?;
-    let principal = Principal { user: claims.sub, tenant, groups: groups.into(), role: Role::Admin };
+    let principal = Principal { user: claims.sub, tenant, groups: groups.into(), ..Default::default() };
     Ok(Verified { principal, expires: claims.exp as i64 })
 }
 

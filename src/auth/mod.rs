@@ -11,6 +11,8 @@
 //! | `secret` | the secret of `--handle-key`, and keys made of it |
 //! | `bearer` | tokens of our own, which a log-in answers with |
 //! | `jwt`, `jwks`, `issuer` | `--auth jwt`: tokens, keys, and where those come from |
+//! | `policy` | `--policy`: who may do what |
+//! | `watched` | files that are read again when they changed |
 //! | `users`, `accounts`, `passwords`, `backoff` | `--auth users`: the file, its passwords, failed log-ins |
 
 mod accounts;
@@ -22,13 +24,16 @@ mod issuer;
 mod jwks;
 mod jwt;
 mod passwords;
+mod policy;
 mod principal;
 mod secret;
 mod users;
+mod watched;
 
 pub use self::accounts::{Account, Accounts, TOKEN_USER, read_accounts, write_accounts};
 pub use self::authenticator::{Authenticator, Identity};
 pub use self::credentials::{Credentials, MAX_CREDENTIALS_BYTES};
 pub use self::passwords::{check_password, hash_password};
+pub use self::policy::{Access, Rights};
 pub use self::principal::{Principal, Role};
 pub use self::secret::SigningSecret;

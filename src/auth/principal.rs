@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::Rights;
+use crate::audit::Trail;
 use crate::names::TenantId;
 
 /// The most that a user of the users file may do, whatever else allows more.
@@ -20,7 +22,7 @@ pub enum Role {
 }
 
 /// A caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Principal {
     /// The user.
     pub user: String,
@@ -30,12 +32,16 @@ pub struct Principal {
     pub groups: Arc<[String]>,
     /// The most that the user may do.
     pub role: Role,
+    /// What the rules of the server give the user.
+    pub rights: Rights,
+    /// What the call does that the user makes now.
+    pub trail: Trail,
 }
 
 impl Principal {
     /// A user in no group.
     pub fn new(user: impl Into<String>, tenant: TenantId) -> Self {
-        Self { user: user.into(), tenant, groups: Arc::default(), role: Role::default() }
+        Self { user: user.into(), tenant, ..Self::default() }
     }
 
     /// Everybody, on a server without authentication.

@@ -1,19 +1,17 @@
 //! `--auth users`: the users file as a running server knows it, and the passwords it has seen to be right.
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use super::accounts::{Account, Accounts, read_accounts};
 use super::backoff::Backoff;
 use super::passwords::{hash_password, is_password};
 use super::secret::SigningSecret;
+use super::watched::Watched;
 use crate::clock;
 use crate::error::{Error, Result};
 
@@ -28,8 +26,7 @@ type Fingerprint = [u8; 32];
 
 /// The users, as the file says now.
 pub(super) struct Users {
-    path: PathBuf,
-    known: RwLock<Known>,
+    accounts: Watched<Accounts>,
     /// What is compared when there is no such user, so that it takes as long.
     decoy: String,
     verified: Mutex<HashSet<Fingerprint>>,
@@ -39,41 +36,16 @@ pub(super) struct Users {
     waiting: Semaphore,
 }
 
-#[derive(Clone)]
-struct Known {
-    stamp: Option<Stamp>,
-    accounts: Arc<Accounts>,
-}
-
-/// By what a changed file is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    modified: SystemTime,
-    inode: u64,
-    bytes: u64,
-}
-
-impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Option<Self> {
-        Some(Self { modified: metadata.modified().ok()?, inode: metadata.ino(), bytes: metadata.len() })
-    }
-}
-
 impl Users {
     /// Reads the file.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) when it cannot be read or is not well formed.
     pub(super) fn open(path: &Path, secret: &SigningSecret) -> Result<Self> {
-        let stamp = std::fs::metadata(path).ok().as_ref().and_then(Stamp::of);
-        let accounts = Arc::new(read_accounts(path)?);
-        if accounts.is_empty() {
-            warn!(file = %path.display(), "there are no users yet; add one with 'pandas-db user add'");
-        }
+        let accounts = Watched::open(path, read_accounts)?;
         let key = secret.key_for("pandas-db/verified-passwords");
         Ok(Self {
-            path: path.into(),
-            known: RwLock::new(Known { stamp, accounts }),
+            accounts,
             decoy: hash_password(&clock::new_ulid())?,
             verified: Mutex::default(),
             key: aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key),
@@ -85,14 +57,14 @@ impl Users {
 
     /// A user of this name.
     pub(super) async fn find(&self, name: &str) -> Option<Account> {
-        self.accounts().await.get(name).cloned()
+        self.accounts.now().await.get(name).cloned()
     }
 
     /// The user of this name and password.
     ///
     /// # Errors
-    /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated), with one text whether the user or the password is
-    /// wrong, and [`Kind::Exhausted`](crate::error::Kind::Exhausted) after many failures.
+    /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated), with one text whether the user or the password
+    /// is wrong, and [`Kind::Exhausted`](crate::error::Kind::Exhausted) after many failures.
     pub(super) async fn log_in(&self, name: &str, password: String) -> Result<Account> {
         let account = self.find(name).await;
         let hash = account.as_ref().map_or(self.decoy.as_str(), |account| account.hash.as_str());
@@ -146,34 +118,6 @@ impl Users {
 
     fn verified(&self) -> std::sync::MutexGuard<'_, HashSet<Fingerprint>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The users; the file is read again when it changed. While it cannot be read those known before stay.
-    async fn accounts(&self) -> Arc<Accounts> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let stamp = tokio::fs::metadata(&self.path).await.ok().as_ref().and_then(Stamp::of);
-        if stamp == known.stamp {
-            return known.accounts;
-        }
-        let path = self.path.clone();
-        let read = tokio::task::spawn_blocking(move || read_accounts(&path)).await;
-        let accounts = match read {
-            Ok(Ok(accounts)) => {
-                info!(users = accounts.len(), "the users file was read again");
-                Arc::new(accounts)
-            }
-            Ok(Err(error)) => {
-                warn!(%error, "the users file changed and cannot be read; the users known before stay");
-                known.accounts
-            }
-            Err(error) => {
-                warn!(%error, "the users file cannot be read; the users known before stay");
-                known.accounts
-            }
-        };
-        let now = Known { stamp, accounts: Arc::clone(&accounts) };
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = now;
-        accounts
     }
 }
 

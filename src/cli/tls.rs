@@ -22,14 +22,16 @@ const PROTOCOL: &[u8] = b"h2";
 /// The port of an address without one.
 const DEFAULT_PORT: u16 = 443;
 
+/// A connection.
+type Encrypted = TokioIo<TlsStream<TcpStream>>;
+
 /// What connects with TLS.
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a file that holds no certificates.
 pub(super) fn tls_connector(
     authorities: Option<&Path>,
-) -> Result<impl Service<Uri, Response = TokioIo<TlsStream<TcpStream>>, Error = io::Error, Future: Send> + Send + 'static>
-{
+) -> Result<impl Service<Uri, Response = Encrypted, Error = io::Error, Future: Send> + Send + 'static> {
     let versions =
         ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| Error::internal("TLS has no version").because(error))?;

@@ -26,6 +26,10 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// How callers are known.
     pub auth: AuthConfig,
+    /// The file of the rules for who may do what; `None` for none.
+    pub policy: Option<PathBuf>,
+    /// Where is written who did what.
+    pub audit_log: AuditPlace,
     /// The files of TLS; `None` for none.
     pub tls: Option<TlsConfig>,
     /// The folder of the chunks.
@@ -78,6 +82,17 @@ impl std::fmt::Debug for HandleKey {
             HandleKey::File(_) => "File",
         })
     }
+}
+
+/// Where the audit log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuditPlace {
+    /// There is none.
+    Nowhere,
+    /// To stderr, among the log lines.
+    Stderr,
+    /// To the end of a file.
+    File(PathBuf),
 }
 
 /// The form of the log lines on stderr.
@@ -150,13 +165,14 @@ impl Config {
         };
         let open_to: Vec<SocketAddr> = [listen].into_iter().chain(http).collect();
         let auth = AuthConfig::from_args(args, &open_to)?;
-        check_unavailable(args)?;
         let storage = local_storage(&or(&args.storage, "./pandas-db-data"))?;
         let versions_file = versions_file(&or(&args.versions, "embedded"), &storage)?;
         Ok(Self {
             listen,
             http,
             auth,
+            policy: args.policy.as_ref().map(PathBuf::from),
+            audit_log: audit_log(&or(&args.audit_log, "off"))?,
             tls: TlsConfig::from_args(args)?,
             handle_key: handle_key(args, &versions_file)?,
             versions_file,
@@ -182,15 +198,12 @@ fn or(value: &Option<String>, default: &str) -> String {
     value.clone().unwrap_or_else(|| default.into())
 }
 
-fn check_unavailable(args: &ServeArgs) -> Result<()> {
-    let given = [("policy", &args.policy)];
-    // Ignoring one of these would leave a server open that its operator believes closed.
-    if let Some((flag, Some(value))) = given.into_iter().find(|(_, value)| value.is_some()) {
-        return Err(not_built(flag, value, "leave it out"));
-    }
-    match args.audit_log.as_deref() {
-        None | Some("off") => Ok(()),
-        Some(other) => Err(not_built("audit-log", other, "use off")),
+fn audit_log(value: &str) -> Result<AuditPlace> {
+    match value {
+        "" => Err(bad("audit-log", "''", "must be off, stderr or a file")),
+        "off" => Ok(AuditPlace::Nowhere),
+        "stderr" => Ok(AuditPlace::Stderr),
+        file => Ok(AuditPlace::File(file.into())),
     }
 }
 

@@ -52,15 +52,15 @@ serve_args! {
     auth, "PANDAS_DB_AUTH", "KIND";
     /// OIDC issuer of the tokens (with --auth jwt)
     jwt_issuer, "PANDAS_DB_JWT_ISSUER", "URL";
-    /// Audience of the tokens (with --auth jwt)
+    /// Audience of the tokens, or several with commas between (with --auth jwt)
     jwt_audience, "PANDAS_DB_JWT_AUDIENCE", "NAME";
-    /// Where the issuer's keys are (with --auth jwt)
+    /// Where the issuer's keys are (with --auth jwt), unless its discovery document is to say
     jwks_url, "PANDAS_DB_JWKS_URL", "URL";
-    /// The claim that names the tenant (with --auth jwt)
+    /// The claim that names the tenant (with --auth jwt) [default: sub]
     jwt_tenant_claim, "PANDAS_DB_JWT_TENANT_CLAIM", "CLAIM";
     /// TOML file of users (with --auth users)
     users_file, "PANDAS_DB_USERS_FILE", "FILE";
-    /// Rules for who may do what
+    /// TOML file of rules for who may do what on which datasets
     policy, "PANDAS_DB_POLICY", "FILE";
     /// Certificate chain for TLS
     tls_cert, "PANDAS_DB_TLS_CERT", "FILE";

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::sql::SQL_ACTIONS;
-use crate::auth::Principal;
+use crate::auth::{Access, Principal};
 use crate::clock;
 use crate::error::{Error, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
@@ -98,20 +98,20 @@ impl Actions<'_> {
                         "version is {given}; give the number of the version to delete"
                     )));
                 }
-                let (dataset, _) = self.open(&command.dataframe_name).await?;
+                let (dataset, _) = self.open(&command.dataframe_name, Access::Write).await?;
                 dataset.delete_version(command.version).await?;
                 one(form.write(&command))
             }
             "delete_dataframe" => {
                 let command: DeleteDataframe = read(body)?;
                 let name = DatasetName::parse(&command.dataframe_name)?;
-                self.datasets.delete(&self.caller.tenant, &name).await?;
+                self.datasets.delete(self.caller, &name).await?;
                 one(form.write(&command))
             }
             "set_retention" => one(form.write(&self.set_retention(read(body)?).await?)),
             "compact" => {
                 let command: Compact = read(body)?;
-                let (dataset, _) = self.open(&command.dataframe_name).await?;
+                let (dataset, _) = self.open(&command.dataframe_name, Access::Admin).await?;
                 let done = dataset.compact(&self.settings.split, Eagerness::OnDemand).await?;
                 one(form.write(&Compacted {
                     dataframe_name: command.dataframe_name,
@@ -121,7 +121,7 @@ impl Actions<'_> {
             }
             "vacuum" => {
                 let command: Vacuum = read(body)?;
-                let (dataset, _) = self.open(&command.dataframe_name).await?;
+                let (dataset, _) = self.open(&command.dataframe_name, Access::Admin).await?;
                 let done = dataset.vacuum(self.settings.vacuum_after).await?;
                 one(form.write(&Vacuumed {
                     dataframe_name: command.dataframe_name,
@@ -137,13 +137,13 @@ impl Actions<'_> {
         }
     }
 
-    async fn open(&self, name: &str) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
-        self.datasets.open(&self.caller.tenant, &DatasetName::parse(name)?).await
+    async fn open(&self, name: &str, access: Access) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
+        self.datasets.open(self.caller, &DatasetName::parse(name)?, access).await
     }
 
     async fn list_versions(&self, command: &ListVersions) -> Result<Vec<VersionInfo>> {
         let key = command.external_key.as_deref().map(|key| ExternalKey::parse(Some(key))).transpose()?;
-        let (dataset, snapshot) = self.open(&command.dataframe_name).await?;
+        let (dataset, snapshot) = self.open(&command.dataframe_name, Access::Read).await?;
         let of_key = |version: &&Version| key.as_ref().is_none_or(|key| version.record.external_key == key.as_str());
         let known: Vec<&Version> = snapshot.versions().filter(of_key).collect();
         if let Some(key) = key.as_ref().filter(|_| known.is_empty()) {
@@ -158,7 +158,7 @@ impl Actions<'_> {
     }
 
     async fn describe(&self, command: &DescribeDataframe) -> Result<DataframeInfo> {
-        let (dataset, snapshot) = self.open(&command.dataframe_name).await?;
+        let (dataset, snapshot) = self.open(&command.dataframe_name, Access::Read).await?;
         let schema = snapshot.union_of_live()?;
         let schema: IpcMessage = SchemaAsIpc::new(&schema, &IpcWriteOptions::default())
             .try_into()
@@ -185,7 +185,7 @@ impl Actions<'_> {
 
     async fn set_retention(&self, command: SetRetention) -> Result<RetentionSet> {
         let retention = Retention::new(command.keep_versions, command.keep_seconds)?;
-        let (dataset, _) = self.open(&command.dataframe_name).await?;
+        let (dataset, _) = self.open(&command.dataframe_name, Access::Admin).await?;
         let SetRetention { dataframe_name, keep_versions, keep_seconds } = command;
         let expired = dataset.set_retention(retention).await?;
         Ok(RetentionSet { dataframe_name, keep_versions, keep_seconds, expired })

@@ -128,7 +128,7 @@ impl Reader<'_> {
     async fn plan_frame(&self, command: &GetDataframe) -> Result<FrameRead> {
         let name = DatasetName::parse(&command.dataframe_name)?;
         let selection = selection(command)?;
-        self.sql.engine.read(&self.sql.caller.tenant, &name, &selection, command.filter.as_deref()).await
+        self.sql.engine.read(self.sql.caller, &name, &selection, command.filter.as_deref()).await
     }
 
     fn frame_info(&self, read: &FrameRead, command: &GetDataframe, of: FlightDescriptor) -> Result<FlightInfo> {
@@ -252,6 +252,7 @@ async fn send_all(
             None => return call.finish(Ok(())),
             Some(Ok(Encoded { rows, messages })) => {
                 metrics.rows_sent.inc_by(rows);
+                call.trail().moved(rows, messages.iter().map(|message| message.data_body.len() as u64).sum());
                 for message in messages {
                     if sender.send(Ok(message)).await.is_err() {
                         return;

@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Response, Status, Streaming};
 
 use super::status::from_status;
+use crate::audit::Trail;
 use crate::auth::{Authenticator, Credentials, Identity, MAX_CREDENTIALS_BYTES};
 use crate::error::{Error, Result};
 
@@ -22,9 +23,9 @@ const MESSAGE_WAIT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Those of [`Authenticator::identify`].
-pub(super) async fn identify(metadata: &MetadataMap, authenticator: &Authenticator) -> Result<Identity> {
+pub(super) async fn identify(metadata: &MetadataMap, authenticator: &Authenticator, trail: &Trail) -> Result<Identity> {
     let credentials = if authenticator.is_open() { Credentials::Absent } else { of_headers(metadata)? };
-    authenticator.identify(credentials).await
+    authenticator.identify(credentials, trail).await
 }
 
 fn of_headers(metadata: &MetadataMap) -> Result<Credentials> {
@@ -50,16 +51,16 @@ pub(super) async fn log_in(
     metadata: &MetadataMap,
     messages: Streaming<HandshakeRequest>,
     authenticator: &Authenticator,
+    trail: &Trail,
 ) -> Result<String> {
-    let identity = if authenticator.is_open() {
-        authenticator.identify(Credentials::Absent).await?
-    } else {
-        let credentials = match of_headers(metadata)? {
+    let credentials = match authenticator.is_open() {
+        true => Credentials::Absent,
+        false => match of_headers(metadata)? {
             Credentials::Absent => of_message(messages).await?,
             sent => sent,
-        };
-        authenticator.identify(credentials).await?
+        },
     };
+    let identity = authenticator.identify(credentials, trail).await?;
     authenticator.token(identity)
 }
 

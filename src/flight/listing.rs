@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use unicode_normalization::UnicodeNormalization;
 
-use crate::auth::Principal;
+use crate::auth::{Access, Principal};
 use crate::error::{Error, Kind, Result};
 use crate::names::DatasetName;
 use crate::proto::{GetDataframe, Packed};
@@ -68,7 +68,7 @@ impl Cursor {
             if self.ended {
                 return Ok(None);
             }
-            let (page, last) = self.datasets.list(&self.caller.tenant, &self.prefix, self.after.as_ref()).await?;
+            let (page, last) = self.datasets.list(&self.caller, &self.prefix, self.after.as_ref()).await?;
             self.ended = last.is_none();
             self.after = last;
             self.page = page.into();
@@ -76,7 +76,7 @@ impl Cursor {
     }
 
     async fn describe(&self, record: &DatasetRecord) -> Result<FlightInfo> {
-        let (_, snapshot) = self.datasets.open(&self.caller.tenant, &record.name).await?;
+        let (_, snapshot) = self.datasets.open(&self.caller, &record.name, Access::Read).await?;
         let path = record.name.segments().map(str::to_string).collect();
         let command = GetDataframe { dataframe_name: record.name.as_str().into(), ..Default::default() };
         let ticket = FlightEndpoint::new().with_ticket(Ticket { ticket: command.pack() });

@@ -84,7 +84,7 @@ impl Upload {
         metrics: &Metrics,
     ) -> Result<()> {
         let Self { name, request, creation, answers: form } = self;
-        let mut load = datasets.begin_load(&caller.tenant, &name, creation, request, settings.split).await?;
+        let mut load = datasets.begin_load(&caller, &name, creation, request, settings.split).await?;
         let progress = (form == AnswerForm::LoadResult).then_some(answers);
         let received = receive(&mut load, messages, settings.max_message_bytes, progress).await;
         if let Err(error) = received {
@@ -92,8 +92,10 @@ impl Upload {
             return Err(error);
         }
         let outcome = load.finish().await?;
+        caller.trail.version(outcome.record.version);
         if !outcome.duplicate {
             let record = &outcome.record;
+            caller.trail.moved(record.rows.unsigned_abs(), record.bytes.unsigned_abs());
             metrics.count_load(record.rows, record.bytes, record.chunks);
         }
         // A client that does not read answers is no reason to fail what is stored.

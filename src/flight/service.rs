@@ -26,6 +26,7 @@ use super::put::Put;
 use super::sql::{Bound, ConnectionSession, Fetch, Running, Session, SqlActions, SqlCaller, is_sql_action};
 use super::status::to_status;
 use super::ticket::TicketKey;
+use crate::audit::{AuditLog, Trail};
 use crate::auth::{Authenticator, Principal};
 use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
@@ -48,6 +49,8 @@ pub struct Service {
     pub loads: LoadSettings,
     /// How datasets are maintained, on demand too.
     pub maintenance: MaintenanceSettings,
+    /// Where is written who did what.
+    pub audit: AuditLog,
     /// What is counted.
     pub metrics: Metrics,
     /// Whether calls are taken.
@@ -84,8 +87,8 @@ impl Service {
         // Taken out before any wait: the streams of requests cannot be shared among threads.
         let (metadata, connection) = (request.metadata().clone(), request.extensions().get().cloned());
         async move {
-            let call = Call::begin(&self.drain, &self.metrics, name).map_err(|error| to_status(&error))?;
-            match self.context(&metadata, connection).instrument(call.span().clone()).await {
+            let call = Call::begin(&self.drain, &self.metrics, &self.audit, name).map_err(|error| to_status(&error))?;
+            match self.context(&metadata, connection, call.trail()).instrument(call.span().clone()).await {
                 Ok(context) => Ok((call, context)),
                 Err(error) => {
                     call.finish(Err(&error));
@@ -95,8 +98,13 @@ impl Service {
         }
     }
 
-    async fn context(&self, metadata: &MetadataMap, connection: Option<ConnectionSession>) -> Result<Context> {
-        let caller = identify(metadata, &self.authenticator).await?.principal;
+    async fn context(
+        &self,
+        metadata: &MetadataMap,
+        connection: Option<ConnectionSession>,
+        trail: &Trail,
+    ) -> Result<Context> {
+        let caller = identify(metadata, &self.authenticator, trail).await?.principal;
         let session = Session::of_call(metadata, connection.as_ref(), &caller, &self.tickets)?;
         Ok(Context { caller, session })
     }
@@ -140,6 +148,7 @@ impl Service {
     }
 
     async fn act(&self, context: &Context, action: &Action) -> Result<(Vec<arrow_flight::Result>, Option<String>)> {
+        context.caller.trail.action(&action.r#type);
         if !is_sql_action(&action.r#type) {
             let actions = Actions { datasets: &self.datasets, settings: &self.maintenance, caller: &context.caller };
             return Ok((actions.run(action).await?, None));
@@ -162,9 +171,11 @@ impl FlightService for Service {
     type ListActionsStream = BoxStream<'static, Result<ActionType, Status>>;
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        let call = Call::begin(&self.drain, &self.metrics, "handshake").map_err(|error| to_status(&error))?;
+        let call =
+            Call::begin(&self.drain, &self.metrics, &self.audit, "handshake").map_err(|error| to_status(&error))?;
         let (metadata, _, messages) = request.into_parts();
-        let token = log_in(&metadata, messages, &self.authenticator).instrument(call.span().clone()).await;
+        let token =
+            log_in(&metadata, messages, &self.authenticator, call.trail()).instrument(call.span().clone()).await;
         call.finish(token.as_ref().map(drop));
         token.and_then(|token| handshake_answer(&token)).map_err(|error| to_status(&error))
     }

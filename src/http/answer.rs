@@ -22,6 +22,7 @@ use tracing::Instrument;
 
 use super::status::Failure;
 use super::{HttpState, broke_off};
+use crate::audit::Trail;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::formats::{self, Encoding, RowWriter};
@@ -102,7 +103,7 @@ pub(super) async fn rows(
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     let form = Form::asked_for(headers);
-    let pieces = match encoded(state, planned, form) {
+    let pieces = match encoded(state, planned, form, call.trail().clone()) {
         Ok(pieces) => pieces,
         Err(error) => {
             call.finish(Err(&error));
@@ -112,7 +113,7 @@ pub(super) async fn rows(
     send(call, state.limits.time, form.media_type, pieces).await
 }
 
-fn encoded(state: &HttpState, planned: Planned, form: Form) -> Result<BoxStream<'static, Result<Bytes>>> {
+fn encoded(state: &HttpState, planned: Planned, form: Form, trail: Trail) -> Result<BoxStream<'static, Result<Bytes>>> {
     let schema = match &planned {
         Planned::Frame(read) => Arc::clone(read.schema()),
         Planned::Sql(query) => Arc::clone(query.schema()),
@@ -122,7 +123,9 @@ fn encoded(state: &HttpState, planned: Planned, form: Form) -> Result<BoxStream<
     let (encode, sent) = (encoder.clone(), state.metrics.rows_sent.clone());
     let finish = move |batch: RecordBatch| {
         sent.inc_by(batch.num_rows() as u64);
-        encode.encode(&batch)
+        let bytes = encode.encode(&batch)?;
+        trail.moved(batch.num_rows() as u64, bytes.len() as u64);
+        Ok(bytes)
     };
     let pieces: ResultStream<Bytes> = match planned {
         Planned::Frame(read) => state.engine.run_read(*read, finish),

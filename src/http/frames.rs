@@ -35,7 +35,7 @@ async fn plan(state: &HttpState, caller: &Principal, uri: &Uri) -> Result<Planne
     let name = parameters::dataset_name(uri)?;
     let command = parameters::read_options(&name, uri)?;
     let rows = selection(&command)?;
-    let read = state.engine.read(&caller.tenant, &name, &rows, command.filter.as_deref()).await?;
+    let read = state.engine.read(caller, &name, &rows, command.filter.as_deref()).await?;
     Ok(Planned::Frame(Box::new(read)))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn delete(
     let work = async {
         parameters::none(&uri)?;
         let name = parameters::dataset_name(&uri)?;
-        state.datasets.delete(&caller.tenant, &name).await?;
+        state.datasets.delete(&caller, &name).await?;
         Ok(Deleted { df_name: name.as_str().into(), deleted: true })
     };
     answered(call, work).await.map(Json)

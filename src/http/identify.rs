@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, header};
 
+use crate::audit::Trail;
 use crate::auth::{Authenticator, Credentials, Principal};
 use crate::error::Result;
 
@@ -9,10 +10,8 @@ use crate::error::Result;
 ///
 /// # Errors
 /// Those of [`Authenticator::identify`].
-pub(super) async fn identify(headers: &HeaderMap, authenticator: &Authenticator) -> Result<Principal> {
-    if authenticator.is_open() {
-        return Ok(Principal::local());
-    }
+pub(super) async fn identify(headers: &HeaderMap, authenticator: &Authenticator, trail: &Trail) -> Result<Principal> {
     let values = headers.get_all(header::AUTHORIZATION).iter().map(|value| value.as_bytes());
-    Ok(authenticator.identify(Credentials::of_header(values)?).await?.principal)
+    let credentials = if authenticator.is_open() { Credentials::Absent } else { Credentials::of_header(values)? };
+    Ok(authenticator.identify(credentials, trail).await?.principal)
 }

@@ -77,7 +77,7 @@ impl Listing {
             Place::After(name, is_first) => (Vec::new(), Some(name), is_first),
             Place::Ended => return Ok(None),
         };
-        let (page, last) = self.datasets.list(&self.caller.tenant, &self.prefix, after.as_ref()).await?;
+        let (page, last) = self.datasets.list(&self.caller, &self.prefix, after.as_ref()).await?;
         for record in &page {
             if !is_first {
                 text.push(b',');

@@ -49,6 +49,7 @@ use tracing::Instrument;
 
 use self::identify::identify;
 use self::status::Failure;
+use crate::audit::AuditLog;
 use crate::auth::{Authenticator, Principal};
 use crate::call::{Call, Drain};
 use crate::error::Error;
@@ -72,6 +73,8 @@ pub struct HttpState {
     pub split: SplitSettings,
     /// What a request may take.
     pub limits: HttpLimits,
+    /// Where is written who did what.
+    pub audit: AuditLog,
     /// What is counted.
     pub metrics: Metrics,
     /// Whether calls are taken.
@@ -92,8 +95,8 @@ pub struct HttpLimits {
 impl HttpState {
     /// Begins a call of the caller whom the headers speak of.
     async fn begin(&self, name: &'static str, headers: &HeaderMap) -> Result<(Call, Principal), Failure> {
-        let call = Call::begin(&self.drain, &self.metrics, name)?;
-        match identify(headers, &self.authenticator).instrument(call.span().clone()).await {
+        let call = Call::begin(&self.drain, &self.metrics, &self.audit, name)?;
+        match identify(headers, &self.authenticator, call.trail()).instrument(call.span().clone()).await {
             Ok(caller) => Ok((call, caller)),
             Err(error) => {
                 call.finish(Err(&error));

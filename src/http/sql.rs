@@ -12,7 +12,7 @@ use super::{HttpState, parameters};
 use crate::auth::Principal;
 use crate::error::Error;
 use crate::proto::{SqlTicket, read_json};
-use crate::query::{Begun, SessionOptions, Statement, WriteCaller, affected_batch};
+use crate::query::{Begun, SessionOptions, Statement, affected_batch};
 
 /// The longest statement taken, with each of its characters escaped.
 const MAX_BODY_BYTES: usize = 2 << 20;
@@ -50,8 +50,7 @@ async fn plan(
     }
     let SqlTicket { sql } = read_json(&body, "the body")?;
     let statement = Statement::new(sql, SessionOptions::default());
-    let writer = WriteCaller { tenant: caller.tenant.clone(), user: caller.user.clone() };
-    Ok(match state.engine.begin(&writer, &statement).await? {
+    Ok(match state.engine.begin(caller, &statement).await? {
         Begun::Query(query) => Planned::Sql(query),
         Begun::Affected(rows) => Planned::Rows(affected_batch(rows)?),
     })

@@ -125,7 +125,7 @@ async fn take(incoming: &mut Incoming, state: &HttpState) -> Result<(LoadDatafra
 
 async fn store(state: &HttpState, caller: &Principal, command: &LoadDataframe, records: Records) -> Result<Uploaded> {
     let (name, request) = read_request(command, &caller.user)?;
-    let dataset = state.datasets.open_or_create(&caller.tenant, &name).await?;
+    let dataset = state.datasets.open_or_create(caller, &name).await?;
     let fixed = dataset.snapshot().keys.clone().unwrap_or_default();
     let is_date_key = |column: &str| {
         let kind = request.columns_keys.get(column).or_else(|| fixed.get(column));
@@ -134,8 +134,10 @@ async fn store(state: &HttpState, caller: &Principal, command: &LoadDataframe, r
     let times = Times::new(records.schema(), is_date_key);
     let load = Load::begin(dataset, request, state.split.clone()).await?;
     let outcome = fill(load, times, records).await?;
+    caller.trail.version(outcome.record.version);
     if !outcome.duplicate {
         let record = &outcome.record;
+        caller.trail.moved(record.rows.unsigned_abs(), record.bytes.unsigned_abs());
         state.metrics.count_load(record.rows, record.bytes, record.chunks);
     }
     Ok(told(command, committed(&name, &outcome)))

@@ -9,7 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::engine::{Engine, PlannedQuery};
 use super::parameters::Parameters;
 use super::statement::Statement;
-use super::write::{StatementKind, WriteCaller, classify};
+use super::write::{StatementKind, classify};
+use crate::auth::Principal;
 use crate::error::{Error, Result};
 
 /// A statement that was begun.
@@ -25,9 +26,9 @@ impl Engine {
     ///
     /// # Errors
     /// Those of [`Engine::plan`] and [`Engine::write`].
-    pub async fn begin(&self, caller: &WriteCaller, statement: &Statement) -> Result<Begun> {
+    pub async fn begin(&self, caller: &Principal, statement: &Statement) -> Result<Begun> {
         match classify(&statement.sql)? {
-            StatementKind::Query => Ok(Begun::Query(Box::new(self.plan(&caller.tenant, statement).await?))),
+            StatementKind::Query => Ok(Begun::Query(Box::new(self.plan(caller, statement).await?))),
             StatementKind::Write => {
                 let parameters = statement.parameters.as_ref().map(Parameters::batch);
                 let outcome = self.write(caller, &statement.sql, parameters, &statement.options).await?;

@@ -1,4 +1,4 @@
-//! Datasets as tables, for one tenant and one statement.
+//! Datasets as tables, for one caller and one statement.
 //!
 //! A dataset is looked up when a statement names it. Listings exist only for statements that ask for them
 //! (`information_schema`, `SHOW TABLES`), because they need all names at once.
@@ -15,8 +15,9 @@ use super::history::{chunks_table, versions_table};
 use super::provider::{DatasetTable, ScanTally};
 use super::statement::{Moments, Statement};
 use super::table_name::{TableName, TablePart};
+use crate::auth::{Access, Principal};
 use crate::error::{Error, Kind, Result};
-use crate::names::{DatasetName, TenantId};
+use crate::names::DatasetName;
 use crate::table::{Catalog, Dataset, Selection, Snapshot};
 use crate::versions::DatasetRecord;
 
@@ -26,11 +27,11 @@ const MAX_LISTED: usize = 10_000;
 /// Names of tables by schema.
 type Listing = BTreeMap<String, BTreeSet<String>>;
 
-/// The catalog of one tenant.
+/// The datasets that a caller may read.
 #[derive(Debug)]
 pub(super) struct TenantCatalog {
     datasets: Arc<Catalog>,
-    tenant: TenantId,
+    caller: Principal,
     listing: Arc<Listing>,
     moments: Arc<Moments>,
     tally: Arc<ScanTally>,
@@ -41,13 +42,17 @@ impl TenantCatalog {
     ///
     /// # Errors
     /// [`Kind::Unavailable`] when the version store is away.
-    pub(super) async fn for_statement(datasets: Arc<Catalog>, tenant: TenantId, statement: &Statement) -> Result<Self> {
+    pub(super) async fn for_statement(
+        datasets: Arc<Catalog>,
+        caller: Principal,
+        statement: &Statement,
+    ) -> Result<Self> {
         let text = statement.sql.to_ascii_lowercase();
         let lists = ["information_schema", "show"].iter().any(|word| text.contains(word));
-        let listing = if lists { list(&datasets, &tenant).await? } else { Listing::new() };
+        let listing = if lists { list(&datasets, &caller).await? } else { Listing::new() };
         let moments = Arc::new(statement.moments.clone());
         let tally = Arc::new(ScanTally::of_part(statement.part));
-        Ok(Self { datasets, tenant, listing: Arc::new(listing), moments, tally })
+        Ok(Self { datasets, caller, listing: Arc::new(listing), moments, tally })
     }
 }
 
@@ -59,13 +64,13 @@ impl TenantCatalog {
 }
 
 /// The error for a missing table with the nearest name that there is, where one is near.
-pub(super) async fn with_nearest_name(datasets: &Catalog, tenant: &TenantId, error: Error) -> Error {
+pub(super) async fn with_nearest_name(datasets: &Catalog, caller: &Principal, error: Error) -> Error {
     /// Where names differ more than this they are taken for different things.
     const MIN_LIKENESS: f64 = 0.7;
     let missing = error.message().strip_prefix("table '").and_then(|rest| rest.split_once("' not found"));
     let Some((missing, rest)) = missing.filter(|_| error.kind() == Kind::NotFound) else { return error };
     let missing = missing.trim_start_matches("pandas_db.");
-    let Ok((page, _)) = datasets.list(tenant, "", None).await else { return error };
+    let Ok((page, _)) = datasets.list(caller, "", None).await else { return error };
     let likeness = |record: &DatasetRecord| {
         let (schema, table) = record.name.to_sql();
         let name = format!("{schema}.{table}");
@@ -94,14 +99,14 @@ fn quoted(name: &DatasetName) -> String {
     format!("{}.{}", quote(schema), quote(table))
 }
 
-async fn list(datasets: &Catalog, tenant: &TenantId) -> Result<Listing> {
+async fn list(datasets: &Catalog, caller: &Principal) -> Result<Listing> {
     let mut listing = Listing::new();
     let (mut after, mut count) = (None, 0);
     while count < MAX_LISTED {
-        let (page, last) = datasets.list(tenant, "", after.as_ref()).await?;
+        let (page, last) = datasets.list(caller, "", after.as_ref()).await?;
         for record in &page {
             // The engine asks for every table that is listed, and one that cannot be read would end the statement.
-            match datasets.open(tenant, &record.name).await {
+            match datasets.open(caller, &record.name, Access::Read).await {
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::Unimplemented) => continue,
                 opened => drop(opened?),
             }
@@ -125,7 +130,7 @@ impl CatalogProvider for TenantCatalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         Some(Arc::new(TenantSchema {
             datasets: Arc::clone(&self.datasets),
-            tenant: self.tenant.clone(),
+            caller: self.caller.clone(),
             schema: name.to_string(),
             tables: self.listing.get(name).cloned().unwrap_or_default(),
             moments: Arc::clone(&self.moments),
@@ -137,7 +142,7 @@ impl CatalogProvider for TenantCatalog {
 #[derive(Debug)]
 struct TenantSchema {
     datasets: Arc<Catalog>,
-    tenant: TenantId,
+    caller: Principal,
     schema: String,
     tables: BTreeSet<String>,
     moments: Arc<Moments>,
@@ -172,7 +177,7 @@ impl SchemaProvider for TenantSchema {
         let Some(named) = TableName::parse(name).map_err(through_engine)? else { return Ok(None) };
         // What cannot be a dataset's name is no dataset.
         let Ok(dataset) = DatasetName::from_sql(&self.schema, named.dataset) else { return Ok(None) };
-        let (dataset, snapshot) = match self.datasets.open(&self.tenant, &dataset).await {
+        let (dataset, snapshot) = match self.datasets.open(&self.caller, &dataset, Access::Read).await {
             Ok(opened) => opened,
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) => return Err(through_engine(error)),

@@ -32,9 +32,10 @@ use super::output::{all_nullable, output_schema, to_output};
 use super::provider::ScanTally;
 use super::session::{SessionSettings, plan, session, template};
 use super::statement::{Moments, Statement};
+use crate::auth::{Access, Principal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
-use crate::names::{DatasetName, TenantId};
+use crate::names::DatasetName;
 use crate::table::{Catalog, FrameRead, ReadSettings, RowFilter, Selection, SplitSettings};
 
 /// Limits of the engine.
@@ -125,15 +126,15 @@ impl Engine {
         Ok(Self { datasets, template, cpu, settings, metrics })
     }
 
-    /// Plans a query as `tenant` sees it.
+    /// Plans a query as `caller` sees it.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) or [`Kind::NotFound`](crate::error::Kind::NotFound) for a
     /// statement that is wrong,
     /// [`Kind::Timeout`](crate::error::Kind::Timeout) when planning takes too long.
-    pub async fn plan(&self, tenant: &TenantId, statement: &Statement) -> Result<PlannedQuery> {
+    pub async fn plan(&self, caller: &Principal, statement: &Statement) -> Result<PlannedQuery> {
         let started = Instant::now();
-        let (session, tally) = self.session_for(tenant, statement).await?;
+        let (session, tally) = self.session_for(caller, statement).await?;
         let (statement, timeout) = (statement.clone(), statement.options.timeout(self.settings.timeout));
         let planning = self.cpu.run(async move {
             let (logical, has_parameters) = plan(&session, &statement).await?;
@@ -148,34 +149,34 @@ impl Engine {
             let wanted_parts = statement.options.endpoints();
             Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, analyzed, tally })
         });
-        self.in_time(tenant, timeout, planning).await
+        self.in_time(caller, timeout, planning).await
     }
 
     /// Tells what a statement will give and wants, without running it.
     ///
     /// # Errors
     /// As [`Engine::plan`].
-    pub async fn describe(&self, tenant: &TenantId, statement: &Statement) -> Result<Described> {
-        let (session, _) = self.session_for(tenant, statement).await?;
+    pub async fn describe(&self, caller: &Principal, statement: &Statement) -> Result<Described> {
+        let (session, _) = self.session_for(caller, statement).await?;
         let sql = statement.sql.clone();
         let timeout = statement.options.timeout(self.settings.timeout);
-        self.in_time(tenant, timeout, self.cpu.run(async move { describe(&session, &sql).await })).await
+        self.in_time(caller, timeout, self.cpu.run(async move { describe(&session, &sql).await })).await
     }
 
-    async fn session_for(&self, tenant: &TenantId, statement: &Statement) -> Result<(SessionContext, Arc<ScanTally>)> {
-        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), tenant.clone(), statement).await?;
+    async fn session_for(&self, caller: &Principal, statement: &Statement) -> Result<(SessionContext, Arc<ScanTally>)> {
+        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), caller.clone(), statement).await?;
         let tally = Arc::clone(catalog.tally());
         Ok((session(&self.template, Arc::new(catalog), &statement.options), tally))
     }
 
     async fn in_time<T>(
         &self,
-        tenant: &TenantId,
+        caller: &Principal,
         timeout: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         match tokio::time::timeout(timeout, work).await {
-            Ok(Err(error)) => Err(with_nearest_name(&self.datasets, tenant, error).await),
+            Ok(Err(error)) => Err(with_nearest_name(&self.datasets, caller, error).await),
             Ok(done) => done,
             Err(_) => Err(timed_out(timeout)),
         }
@@ -214,12 +215,12 @@ impl Engine {
     /// Those of [`FrameRead::plan`], and of a filter that does not fit.
     pub async fn read(
         &self,
-        tenant: &TenantId,
+        caller: &Principal,
         name: &DatasetName,
         selection: &Selection,
         filter: Option<&str>,
     ) -> Result<FrameRead> {
-        let (dataset, snapshot) = self.datasets.open(tenant, name).await?;
+        let (dataset, snapshot) = self.datasets.open(caller, name, Access::Read).await?;
         let filter = match filter {
             None => None,
             Some(text) => {

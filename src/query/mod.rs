@@ -60,4 +60,4 @@ pub use self::selection::selection;
 pub use self::session::{CATALOG, DEFAULT_SCHEMA, MAX_STATEMENT_BYTES, SessionSettings};
 pub use self::statement::{Moment, Moments, Part, Statement};
 pub use self::table_name::parse_instant;
-pub use self::write::{StatementKind, WriteCaller, WriteOutcome, classify};
+pub use self::write::{StatementKind, WriteOutcome, classify};

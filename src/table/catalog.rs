@@ -13,9 +13,10 @@ use super::replacement::Replacement;
 use super::snapshot::Snapshot;
 use super::split::SplitSettings;
 use super::vacuum::delete_table;
+use crate::auth::{Access, Principal};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
-use crate::names::{DatasetName, TenantId};
+use crate::names::DatasetName;
 use crate::storage::Storage;
 use crate::versions::{DatasetRecord, Head, VersionStore};
 
@@ -58,11 +59,18 @@ impl Catalog {
     /// Opens a dataset that exists and reads its newest state.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] when there is none of this name, and those of reading it.
-    pub async fn open(&self, tenant: &TenantId, name: &DatasetName) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
+    /// [`Kind::NotFound`] when there is none of this name that the caller may read, [`Kind::Forbidden`] when the caller
+    /// may do no more than that, and those of reading it.
+    pub async fn open(
+        &self,
+        caller: &Principal,
+        name: &DatasetName,
+        access: Access,
+    ) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
+        check_known(caller, name, access)?;
         let mut known = None;
         loop {
-            let record = self.versions.find(tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
+            let record = self.versions.find(&caller.tenant, name).await?.ok_or_else(|| unknown_dataset(name))?;
             let dataset = self.open_record(&record)?;
             let snapshot = dataset.refresh().await?;
             if snapshot.exists() {
@@ -80,12 +88,13 @@ impl Catalog {
     /// commit on.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`] when the version store is away.
-    pub async fn open_or_create(&self, tenant: &TenantId, name: &DatasetName) -> Result<Arc<Dataset>> {
+    /// [`Kind::Forbidden`] when the caller may not write it, [`Kind::Unavailable`] when the version store is away.
+    pub async fn open_or_create(&self, caller: &Principal, name: &DatasetName) -> Result<Arc<Dataset>> {
+        check(caller, name, Access::Write)?;
         loop {
-            let record = match self.versions.find(tenant, name).await? {
+            let record = match self.versions.find(&caller.tenant, name).await? {
                 Some(record) => record,
-                None => self.versions.create(tenant, name, &clock::new_ulid()).await?,
+                None => self.versions.create(&caller.tenant, name, &clock::new_ulid()).await?,
             };
             let dataset = self.open_record(&record)?;
             if !dataset.refresh().await?.dropped {
@@ -100,8 +109,8 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is none of this name, and those of committing.
-    pub async fn delete(&self, tenant: &TenantId, name: &DatasetName) -> Result<()> {
-        let (dataset, _) = self.open(tenant, name).await?;
+    pub async fn delete(&self, caller: &Principal, name: &DatasetName) -> Result<()> {
+        let (dataset, _) = self.open(caller, name, Access::Admin).await?;
         Arc::clone(&dataset).end().await?;
         self.forget(dataset.table_id()).await
     }
@@ -113,24 +122,28 @@ impl Catalog {
     /// [`Kind::NotFound`] or [`Kind::AlreadyExists`] where `creation` wants it otherwise, and those of [`Load::begin`].
     pub async fn begin_load(
         self: &Arc<Self>,
-        tenant: &TenantId,
+        caller: &Principal,
         name: &DatasetName,
         creation: Creation,
         request: LoadRequest,
         settings: SplitSettings,
     ) -> Result<Load> {
         match creation {
-            Creation::CreateOrAppend => Load::begin(self.open_or_create(tenant, name).await?, request, settings).await,
-            Creation::MustExist => Load::begin(self.open(tenant, name).await?.0, request, settings).await,
+            Creation::CreateOrAppend => Load::begin(self.open_or_create(caller, name).await?, request, settings).await,
+            Creation::MustExist => {
+                Load::begin(self.open(caller, name, Access::Write).await?.0, request, settings).await
+            }
             Creation::MustCreate => {
-                let dataset = self.open_or_create(tenant, name).await?;
+                let dataset = self.open_or_create(caller, name).await?;
                 if dataset.snapshot().exists() {
                     return Err(exists(name));
                 }
                 Ok(Load::begin(dataset, request, settings).await?.that_must_create())
             }
             Creation::Replace => {
-                let (replacement, dataset) = Replacement::begin(self, tenant, name).await?;
+                // What has the name ends.
+                check(caller, name, Access::Admin)?;
+                let (replacement, dataset) = Replacement::begin(self, &caller.tenant, name).await?;
                 Ok(Load::begin(dataset, request, settings).await?.that_must_create().that_replaces(replacement))
             }
         }
@@ -202,18 +215,20 @@ impl Catalog {
         Ok(dataset)
     }
 
-    /// A page of the datasets whose names begin with `prefix` and come after `after`, and the name to go on from.
+    /// A page of the datasets that the caller may read, of those whose names begin with `prefix` and come after
+    /// `after`, and the name to go on from.
     ///
     /// # Errors
     /// As [`Catalog::open_or_create`].
     pub async fn list(
         &self,
-        tenant: &TenantId,
+        caller: &Principal,
         prefix: &str,
         after: Option<&DatasetName>,
     ) -> Result<(Vec<DatasetRecord>, Option<DatasetName>)> {
-        let mut page = self.versions.list(tenant, prefix, after).await?;
+        let mut page = self.versions.list(&caller.tenant, prefix, after).await?;
         let last = page.last().map(|record| record.name.clone());
+        page.retain(|record| caller.may(Access::Read, &record.name));
         for record in page.iter_mut().filter(|record| record.head.log_version.is_none()) {
             // Either a load is under way or a crash came between the log and the version store: the log tells.
             let dataset = self.open_record(record)?;
@@ -258,6 +273,29 @@ impl Catalog {
         open.by_table_id.insert(record.table_id.clone(), (now, Arc::clone(&dataset)));
         Ok(dataset)
     }
+}
+
+/// Checks what is done to a dataset that should be there: what the caller may not read is not.
+fn check_known(caller: &Principal, name: &DatasetName, access: Access) -> Result<()> {
+    if caller.may(Access::Read, name) {
+        return check(caller, name, access);
+    }
+    caller.trail.dataset(name.as_str());
+    Err(unknown_dataset(name))
+}
+
+/// Checks what is done to a dataset, whether it is there or not. The one place that asks who may.
+fn check(caller: &Principal, name: &DatasetName, access: Access) -> Result<()> {
+    caller.trail.dataset(name.as_str());
+    if caller.may(access, name) {
+        return Ok(());
+    }
+    let doing = match access {
+        Access::Read => "read",
+        Access::Write => "write",
+        Access::Admin => "administer",
+    };
+    Err(Error::forbidden(format!("you may not {doing} the dataset '{name}'; ask an administrator for the right")))
 }
 
 fn exists(name: &DatasetName) -> Error {

@@ -54,7 +54,8 @@ def test_tokens_of_every_kind_of_key_are_taken(jwt_server, issuer, key):
     with client_of(jwt_server.flight, header) as client:
         load(client, callers.FRAME, "data")
         assert get(client, "data").num_rows == 1
-    assert http(jwt_server, "GET", "/dataframes/data", header) == (200, '[{"x":1}]')
+    status, answer = http(jwt_server, "GET", "/dataframes/data", header)
+    assert (status, json.loads(answer)) == (200, [{"x": 1}])
 
 
 def test_id_and_access_tokens_of_cognito_are_taken(jwt_server, issuer):
@@ -127,7 +128,7 @@ def bad_tokens(issuer: oidc.Issuer) -> dict[str, str]:
         "two parts": f"{header}.{body}",
         "body of another": f"{header}.{other[1]}.{signature}",
         "cut signature": f"{header}.{body}.{signature[:-8]}",
-        "too long": issuer.token(extra="x" * 9_000),
+        "too long": issuer.token(extra="x" * 6_300),
         "opaque": "abc",
         "dots": "..",
     }

@@ -104,9 +104,10 @@ def test_every_flag_is_in_the_table_with_its_default():
 
 
 def test_the_settings_file_is_accepted(start_server, tmp_path):
-    [text] = blocks("toml")
+    text, rules = blocks("toml")
     (tmp_path / "settings.toml").write_text(text)
-    start_server(config=tmp_path / "settings.toml")
+    (tmp_path / "rules.toml").write_text(rules)
+    start_server(config=tmp_path / "settings.toml", policy=tmp_path / "rules.toml")
     flags = {flag for cells in table_rows("### Settings") for flag in re.findall(r"`--([\w-]+)`", cells[0])}
     assert tomllib.loads(text).keys() <= flags
 

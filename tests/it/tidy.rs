@@ -13,6 +13,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("config", 1),
     ("wire", 1),
     ("formats", 1),
+    ("audit", 1),
     ("storage", 2),
     ("versions", 2),
     ("auth", 2),

@@ -20,7 +20,7 @@ use prost::Message;
 
 use super::info::sql_info;
 use super::type_info::{type_infos, with_column_metadata};
-use crate::auth::Principal;
+use crate::auth::{Access, Principal};
 use crate::error::{Error, Kind, Result};
 use crate::names::{DatasetName, PUBLIC_SCHEMA};
 use crate::query::{CATALOG, sql_schema};
@@ -140,7 +140,7 @@ async fn schemas(command: CommandGetDbSchemas, datasets: &Catalog, caller: &Prin
     let mut found = BTreeSet::from([PUBLIC_SCHEMA.to_string()]);
     let mut after = None;
     loop {
-        let (page, last) = datasets.list(&caller.tenant, "", after.as_ref()).await?;
+        let (page, last) = datasets.list(caller, "", after.as_ref()).await?;
         found.extend(page.iter().map(|record| record.name.to_sql().0.to_string()));
         after = last;
         if after.is_none() {
@@ -177,7 +177,7 @@ async fn table_names(command: &CommandGetTables, datasets: &Catalog, caller: &Pr
     let mut names: Vec<DatasetName> = Vec::new();
     let mut after = None;
     loop {
-        let (page, last) = datasets.list(&caller.tenant, "", after.as_ref()).await?;
+        let (page, last) = datasets.list(caller, "", after.as_ref()).await?;
         let mut builder = CommandGetTables { include_schema: false, ..command.clone() }.into_builder();
         for record in &page {
             let (schema, table) = record.name.to_sql();
@@ -213,7 +213,7 @@ async fn tables_batch(
         let (schema, table) = name.to_sql();
         let columns = match with_schemas {
             false => Schema::empty(),
-            true => match datasets.open(&caller.tenant, name).await {
+            true => match datasets.open(caller, name, Access::Read).await {
                 Ok((_, snapshot)) => with_column_metadata(sql_schema(&snapshot)?.as_ref(), schema, table),
                 // It was deleted meanwhile, or one that cannot be read: neither must hide the others.
                 Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::Unimplemented) => continue,

@@ -23,7 +23,7 @@ impl SqlCaller<'_> {
     /// Those of [`Engine::describe`](crate::query::Engine::describe).
     pub(super) async fn prepare(&self, sql: &str) -> Result<Bytes> {
         let statement = self.statement(sql)?;
-        let described = self.engine.describe(&self.caller.tenant, &statement).await?;
+        let described = self.engine.describe(self.caller, &statement).await?;
         let grant = PreparedGrant { sql: statement.sql, parameters: None, options: statement.options };
         let result = PreparedStatementResult {
             prepared_statement_handle: self.tickets.sign(self.caller, Grant::Prepared(grant))?.into(),

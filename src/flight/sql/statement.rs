@@ -16,8 +16,8 @@ use crate::auth::Principal;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::query::{
-    Begun, Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, WriteCaller, affected_schema,
-    classify, number_placeholders,
+    Begun, Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, affected_schema, classify,
+    number_placeholders,
 };
 
 /// What `total_records` and `total_bytes` say when only reading tells.
@@ -61,11 +61,7 @@ impl SqlCaller<'_> {
     /// # Errors
     /// Those of [`Engine::begin`].
     pub(in super::super) async fn begin(&self, statement: &Statement) -> Result<Begun> {
-        self.engine.begin(&self.writer(), statement).await
-    }
-
-    fn writer(&self) -> WriteCaller {
-        WriteCaller { tenant: self.caller.tenant.clone(), user: self.caller.user.clone() }
+        self.engine.begin(self.caller, statement).await
     }
 
     /// Makes a change; gives how many rows it was.
@@ -88,10 +84,10 @@ impl SqlCaller<'_> {
     /// Those of [`Engine::plan`] and [`Engine::describe`].
     pub(in super::super) async fn schema(&self, statement: &Statement) -> Result<SchemaRef> {
         if statement.parameters.is_some() && classify(&statement.sql)? == StatementKind::Query {
-            let planned = self.engine.plan(&self.caller.tenant, statement).await?;
+            let planned = self.engine.plan(self.caller, statement).await?;
             return Ok(Arc::clone(planned.schema()));
         }
-        let described = self.engine.describe(&self.caller.tenant, statement).await?;
+        let described = self.engine.describe(self.caller, statement).await?;
         Ok(described.schema.unwrap_or_else(affected_schema))
     }
 

@@ -15,6 +15,7 @@ use super::names::{WrittenTable, folded};
 use super::session::{Computing, WriteSession};
 use super::statement::refuse;
 use super::{Run, WriteOutcome};
+use crate::auth::Access;
 use crate::error::{Error, Kind, Result, shorten};
 use crate::names::ExternalKey;
 use crate::table::{ColumnsKeys, Creation, KeyKind, WriteKind, parse_columns_keys, sql_type};
@@ -40,7 +41,7 @@ impl Run<'_> {
             (false, _) => Creation::MustCreate,
         };
         let if_not_exists = create.if_not_exists;
-        if if_not_exists && self.in_time(self.engine.datasets.open(&self.caller.tenant, &name)).await.is_ok() {
+        if if_not_exists && self.in_time(self.engine.datasets.open(self.caller, &name, Access::Read)).await.is_ok() {
             return Ok(WriteOutcome::default());
         }
         let outcome = async {
@@ -64,8 +65,8 @@ impl Run<'_> {
 
     /// The query of a new table; without one, a query of its columns that gives no rows.
     async fn created(&self, create: CreateTable) -> Result<(WriteSession, LogicalPlan)> {
-        let (tenant, computing) = (&self.caller.tenant, Computing::Parallel);
-        let session = WriteSession::open(self.engine, tenant, &self.statement(), &self.parameters, computing).await?;
+        let (caller, computing) = (self.caller, Computing::Parallel);
+        let session = WriteSession::open(self.engine, caller, &self.statement(), &self.parameters, computing).await?;
         let planning = session.clone();
         let statement = EngineStatement::Statement(Box::new(Statement::CreateTable(create)));
         let plan = self.engine.cpu.run(async move { planning.plan_created(statement).await }).await?;
@@ -75,7 +76,7 @@ impl Run<'_> {
     /// Ends a dataset.
     pub(super) async fn drop_table(&self, table: &ObjectName, if_exists: bool) -> Result<WriteOutcome> {
         let table = WrittenTable::read(table, self.options)?;
-        let dropped = self.engine.datasets.delete(&self.caller.tenant, &table.dataset()?).await;
+        let dropped = self.engine.datasets.delete(self.caller, &table.dataset()?).await;
         match dropped {
             Err(error) if if_exists && error.kind() == Kind::NotFound => Ok(WriteOutcome::default()),
             dropped => dropped.map(|()| WriteOutcome::default()),

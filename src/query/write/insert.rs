@@ -20,6 +20,7 @@ use super::select::{alias, alone, named, object_name, of_query, quoted, select, 
 use super::session::{Computing, WriteSession};
 use super::statement::{Write, inserted_table, refuse};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
+use crate::auth::Access;
 use crate::clock;
 use crate::error::{Error, Kind, Result, shorten};
 use crate::names::{DatasetName, ExternalKey};
@@ -36,7 +37,7 @@ impl Intake {
     /// For rows of `schema`, of which a query gives `columns`. The others are null.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a column that there is not, or that is named twice.
+    /// [`Kind::Invalid`] for a column that there is not, or that is named twice.
     pub(super) fn new(schema: &SchemaRef, columns: &[String]) -> Result<Self> {
         let mut sources = vec![None; schema.fields().len()];
         for (place, name) in columns.iter().enumerate() {
@@ -54,7 +55,7 @@ impl Intake {
     /// The rows of a query's batch as the load takes them.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the column and the value that does not fit it.
+    /// [`Kind::Invalid`] naming the column and the value that does not fit it.
     pub(super) fn take(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.sources.len());
@@ -116,7 +117,7 @@ impl Run<'_> {
     }
 
     async fn insert_once(&self, name: &DatasetName, named: &[String], query: &Query) -> Result<WriteOutcome> {
-        let (_, snapshot) = self.in_time(self.engine.datasets.open(&self.caller.tenant, name)).await?;
+        let (_, snapshot) = self.in_time(self.engine.datasets.open(self.caller, name, Access::Write)).await?;
         let source = self.in_time(self.source(query)).await?;
         let (schema, columns) = inserted_columns(&snapshot, named, &source.plan)?;
         let intake = Intake::new(&schema, &columns)?;
@@ -140,8 +141,7 @@ impl Run<'_> {
 
     async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
         let session =
-            WriteSession::open(self.engine, &self.caller.tenant, &self.statement(), &self.parameters, computing)
-                .await?;
+            WriteSession::open(self.engine, self.caller, &self.statement(), &self.parameters, computing).await?;
         let statement = match query.body.as_ref() {
             SetExpr::Values(values) if self.parameters.rows() > 1 => {
                 let row = values.rows.first().map(|row| row.content.clone()).unwrap_or_default();
@@ -198,7 +198,7 @@ impl Run<'_> {
         schema: SchemaRef,
     ) -> Result<Load> {
         let (datasets, split) = (&self.engine.datasets, self.engine.settings.split.clone());
-        let mut load = self.in_time(datasets.begin_load(&self.caller.tenant, name, creation, request, split)).await?;
+        let mut load = self.in_time(datasets.begin_load(self.caller, name, creation, request, split)).await?;
         match load.begin_rows(schema) {
             Ok(()) => Ok(load),
             Err(error) => {

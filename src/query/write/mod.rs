@@ -35,17 +35,8 @@ use self::statement::Write;
 use super::engine::{Engine, timed_out};
 use super::options::SessionOptions;
 use super::statement::Statement as QueryStatement;
+use crate::auth::Principal;
 use crate::error::{Error, Kind, Result};
-use crate::names::TenantId;
-
-/// Who writes.
-#[derive(Debug, Clone)]
-pub struct WriteCaller {
-    /// Whose datasets.
-    pub tenant: TenantId,
-    /// The user, whom versions name.
-    pub user: String,
-}
 
 /// What a statement did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,7 +74,7 @@ pub fn classify(sql: &str) -> Result<StatementKind> {
 /// One run of one statement.
 struct Run<'a> {
     engine: &'a Engine,
-    caller: &'a WriteCaller,
+    caller: &'a Principal,
     /// The text of the statement.
     sql: String,
     options: &'a SessionOptions,
@@ -101,7 +92,7 @@ impl Engine {
     /// when it takes too long; nothing is changed then.
     pub async fn write(
         &self,
-        caller: &WriteCaller,
+        caller: &Principal,
         sql: &str,
         params: Option<&RecordBatch>,
         options: &SessionOptions,
@@ -114,14 +105,20 @@ impl Engine {
         if given.rows() > 1
             && let Some(insert) = rows_of_parameters(&write)
         {
-            return run(given).insert(insert).await;
+            return run(given).insert(insert).await.inspect(|done| note(caller, *done));
         }
         let mut done = WriteOutcome::default();
         for row in 0..given.rows() {
             done = done.and(run(given.row(row)).write(write.clone()).await?);
         }
+        note(caller, done);
         Ok(done)
     }
+}
+
+fn note(caller: &Principal, done: WriteOutcome) {
+    done.version.inspect(|version| caller.trail.version(*version));
+    caller.trail.moved(done.rows.unsigned_abs(), 0);
 }
 
 impl Run<'_> {

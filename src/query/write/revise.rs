@@ -18,6 +18,7 @@ use super::merge::AddedQuery;
 use super::session::{Computing, TargetTable, WriteSession};
 use super::statement::{Revise, ReviseChange};
 use super::{MAX_ATTEMPTS, Run, WriteOutcome, is_lost};
+use crate::auth::Access;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::table::{
@@ -41,7 +42,7 @@ impl Run<'_> {
         let name = target.table.dataset()?;
         let mut lost = None;
         for attempt in 0..MAX_ATTEMPTS {
-            let opened = self.in_time(self.engine.datasets.open(&self.caller.tenant, &name)).await;
+            let opened = self.in_time(self.engine.datasets.open(self.caller, &name, Access::Write)).await;
             let (dataset, mut snapshot) = match opened {
                 Err(error) if error.kind() == Kind::NotFound && revise.if_exists => return Ok(WriteOutcome::default()),
                 opened => opened?,
@@ -89,9 +90,9 @@ impl Run<'_> {
         dataset: Arc<Dataset>,
         snapshot: Arc<Snapshot>,
     ) -> Result<Revision> {
-        let (parameters, tenant) = (&self.parameters, &self.caller.tenant);
+        let (parameters, caller) = (&self.parameters, self.caller);
         let session =
-            WriteSession::open(self.engine, tenant, &self.statement(), parameters, Computing::Parallel).await?;
+            WriteSession::open(self.engine, caller, &self.statement(), parameters, Computing::Parallel).await?;
         let (dataset_rows, user) = (Selection::default().find(&dataset, &snapshot)?, self.caller.user.clone());
         let whole = DatasetTable::new(Arc::clone(&dataset), Arc::clone(&snapshot), dataset_rows, session.tally())?;
         session.add(&target.table.schema, &target.table.table, Arc::new(whole.clone()));

@@ -23,8 +23,8 @@ use super::super::provider::{DatasetTable, ScanTally};
 use super::super::session::{only_reads, session};
 use super::super::statement::Statement as QueryStatement;
 use super::parameters::Parameters;
+use crate::auth::Principal;
 use crate::error::Result;
-use crate::names::TenantId;
 use crate::table::SelectedChunk;
 
 /// The zone of times that are written without one.
@@ -52,18 +52,18 @@ pub(super) enum Computing {
 }
 
 impl WriteSession {
-    /// A session for a statement of `tenant`.
+    /// A session for a statement of `caller`.
     ///
     /// # Errors
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the version store is away.
     pub(super) async fn open(
         engine: &Engine,
-        tenant: &TenantId,
+        caller: &Principal,
         statement: &QueryStatement,
         parameters: &Parameters,
         computing: Computing,
     ) -> Result<Self> {
-        let inner = TenantCatalog::for_statement(Arc::clone(&engine.datasets), tenant.clone(), statement).await?;
+        let inner = TenantCatalog::for_statement(Arc::clone(&engine.datasets), caller.clone(), statement).await?;
         let (tables, tally) = (Tables::default(), Arc::clone(inner.tally()));
         let catalog = WriteCatalog { inner, tables: Arc::clone(&tables) };
         // One state for the whole statement: its instant is that of `now()` in all parts.

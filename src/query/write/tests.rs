@@ -8,7 +8,8 @@ use arrow::array::{
 use futures::StreamExt;
 
 use super::super::{Engine, EngineSettings, SessionOptions, SessionSettings, Statement as QueryStatement};
-use super::{StatementKind, WriteCaller, WriteOutcome, classify};
+use super::{StatementKind, WriteOutcome, classify};
+use crate::auth::Principal;
 use crate::error::{Kind, Result};
 use crate::metrics::Metrics;
 use crate::names::TenantId;
@@ -44,13 +45,13 @@ impl Bench {
     }
 
     async fn write(&self, sql: &str, params: Option<&RecordBatch>) -> Result<WriteOutcome> {
-        let caller = WriteCaller { tenant: TenantId::default_tenant(), user: "ann".into() };
+        let caller = Principal::new("ann", TenantId::default_tenant());
         self.engine.write(&caller, sql, params, &SessionOptions::default()).await
     }
 
     async fn text(&self, sql: &str) -> String {
         let statement = QueryStatement::new(sql, SessionOptions::default());
-        let plan = self.engine.plan(&TenantId::default_tenant(), &statement).await.unwrap();
+        let plan = self.engine.plan(&Principal::local(), &statement).await.unwrap();
         let batches: Vec<RecordBatch> = self.engine.run(plan, Ok).unwrap().map(Result::unwrap).collect().await;
         let rows = batches.iter().flat_map(|batch| {
             let text = |row| {
@@ -153,7 +154,7 @@ async fn values_of_many_rows_of_parameters_are_one_load_in_order() {
     let (dataset, snapshot) = bench
         .engine
         .datasets
-        .open(&TenantId::default_tenant(), &crate::names::DatasetName::parse("t").unwrap())
+        .open(&Principal::local(), &crate::names::DatasetName::parse("t").unwrap(), crate::auth::Access::Read)
         .await
         .unwrap();
     let (settings, metrics) = (bench.engine.settings.read.clone(), Metrics::default());
