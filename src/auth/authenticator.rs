@@ -32,8 +32,8 @@ pub struct Identity {
 
 enum Mode {
     None,
-    Users { users: Users, tokens: BearerKey },
-    Jwt { verifier: Verifier, tokens: BearerKey },
+    Users { users: Box<Users>, tokens: BearerKey },
+    Jwt { verifier: Box<Verifier>, tokens: BearerKey },
 }
 
 /// Knows who callers are. Cheap to clone.
@@ -66,12 +66,12 @@ impl Authenticator {
             AuthConfig::Users { file } => {
                 let users = Users::open(file, secret)
                     .map_err(|error| Error::invalid(format!("--users-file {}", error.message())))?;
-                Mode::Users { users, tokens: BearerKey::new(secret, "users".into()) }
+                Mode::Users { users: Box::new(users), tokens: BearerKey::new(secret, "users".into()) }
             }
             AuthConfig::Jwt(jwt) => {
                 // A token given for other settings is not good for these.
                 let realm = format!("jwt {} {} {}", jwt.issuer, jwt.audiences.join(","), jwt.tenant_claim);
-                Mode::Jwt { verifier: Verifier::new(jwt)?, tokens: BearerKey::new(secret, realm) }
+                Mode::Jwt { verifier: Box::new(Verifier::new(jwt)?), tokens: BearerKey::new(secret, realm) }
             }
         };
         let policy = policy.map(|file| Watched::open(file, Policy::read)).transpose();

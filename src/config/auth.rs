@@ -20,7 +20,7 @@ pub enum AuthConfig {
         file: PathBuf,
     },
     /// By tokens of an issuer.
-    Jwt(JwtConfig),
+    Jwt(Box<JwtConfig>),
 }
 
 /// Which tokens are good.
@@ -73,7 +73,7 @@ impl AuthConfig {
             }
             "jwt" => {
                 unused(&of_users, "users")?;
-                JwtConfig::from_args(args).map(Self::Jwt)
+                JwtConfig::from_args(args).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
             other => Err(bad("auth", other, "must be none, jwt or users")),
         }
