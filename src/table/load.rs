@@ -184,7 +184,7 @@ impl Load {
     /// Takes the schema, which comes before any rows.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a schema that cannot be stored, that contradicts the
+    /// [`Kind::Invalid`] for a schema that cannot be stored, that contradicts the
     /// dataset's, or that
     /// lacks a key column.
     pub fn begin_rows(&mut self, schema: SchemaRef) -> Result<()> {
@@ -226,8 +226,8 @@ impl Load {
     /// Takes rows. What is wrong with them may be told by the next call, or by [`Load::finish`].
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a value that cannot be stored or is no key,
-    /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) over a limit, and what storing a chunk failed with.
+    /// [`Kind::Invalid`] for a value that cannot be stored or is no key,
+    /// [`Kind::Exhausted`] over a limit, and what storing a chunk failed with.
     pub async fn push(&mut self, batch: RecordBatch) -> Result<()> {
         self.rows += batch.num_rows() as i64;
         if let Some(total) = self.request.total_rows.filter(|total| self.rows > *total) {
@@ -265,7 +265,7 @@ impl Load {
     /// Stores what is left and commits. The version is durable and visible when this returns.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) when there was no schema or the rows are not as many as said,
+    /// [`Kind::Invalid`] when there was no schema or the rows are not as many as said,
     /// and those of
     /// storing and committing. After an error nothing of the load is visible, or (an unknown outcome, which the
     /// message names) a repeat with the same idempotency key tells.

@@ -37,7 +37,7 @@ impl Intake {
     /// For rows of `schema`, of which a query gives `columns`. The others are null.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a column that there is not, or that is named twice.
+    /// [`Kind::Invalid`] for a column that there is not, or that is named twice.
     pub(super) fn new(schema: &SchemaRef, columns: &[String]) -> Result<Self> {
         let mut sources = vec![None; schema.fields().len()];
         for (place, name) in columns.iter().enumerate() {
@@ -55,7 +55,7 @@ impl Intake {
     /// The rows of a query's batch as the load takes them.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the column and the value that does not fit it.
+    /// [`Kind::Invalid`] naming the column and the value that does not fit it.
     pub(super) fn take(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.sources.len());
