@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{can_cast_types, cast};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, IntervalUnit, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
 use crate::table::sql_type;
@@ -24,7 +24,11 @@ pub(super) fn output_schema(plan: &Schema) -> SchemaRef {
 /// The type in which a column of the engine is sent. What it computes inside of lists and structs is sent as it is
 /// where stored columns would have another form.
 fn output_type(computed: &DataType) -> DataType {
-    let sent = sql_type(computed);
+    let sent = match computed {
+        // Most clients read no other kind of interval.
+        DataType::Interval(_) => DataType::Interval(IntervalUnit::MonthDayNano),
+        other => sql_type(other),
+    };
     if can_cast_types(computed, &sent) { sent } else { computed.clone() }
 }
 

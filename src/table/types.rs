@@ -176,7 +176,8 @@ pub fn sql_type(logical: &DataType) -> DataType {
         D::Dictionary(_, values) => sql_type(values),
         D::RunEndEncoded(_, values) => sql_type(values.data_type()),
         D::List(f) | D::LargeList(f) | D::ListView(f) | D::LargeListView(f) | D::FixedSizeList(f, _) => {
-            D::List(nullable("element", nested_sql_type(f.data_type())))
+            // The engine's functions make lists with this name, and take no others beside them.
+            D::List(nullable("item", nested_sql_type(f.data_type())))
         }
         D::Struct(fields) if fields.is_empty() => D::Boolean,
         D::Struct(fields) => {

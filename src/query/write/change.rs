@@ -13,6 +13,7 @@ use super::super::options::SessionOptions;
 use super::super::session::CATALOG;
 use super::names::{WrittenTable, column_name, folded};
 use super::select::{alone, column, named, number, quoted, select, table};
+use super::statement::refuse;
 use crate::clock;
 use crate::error::{Error, Result, shorten};
 
@@ -39,9 +40,10 @@ impl Target {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) for what cannot be written.
     pub(super) fn read(factor: &TableFactor, options: &SessionOptions) -> Result<Self> {
-        let TableFactor::Table { name, alias, args: None, version: None, sample: None, .. } = factor else {
+        let TableFactor::Table { name, alias, args: None, version: None, sample: None, partitions, .. } = factor else {
             return Err(Error::invalid("only a table can be written; name one"));
         };
+        refuse(!partitions.is_empty(), "a statement that writes", "partitions of its table; use WHERE or ON")?;
         if alias.as_ref().is_some_and(|alias| !alias.columns.is_empty()) {
             return Err(Error::invalid("the alias of a table that is written cannot rename its columns"));
         }

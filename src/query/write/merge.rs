@@ -70,6 +70,9 @@ impl MergeParts {
     /// [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) for a form that is not understood.
     pub(super) fn read(merge: Merge) -> Result<Self> {
         let Merge { source, on, clauses, .. } = merge;
+        if clauses.is_empty() {
+            return Err(Error::invalid("MERGE has no clause; add WHEN MATCHED THEN … or WHEN NOT MATCHED THEN …"));
+        }
         let (matched, not_matched_by_source, inserts) = (Vec::new(), Vec::new(), Vec::new());
         let mut parts = Self { source, on: *on, matched, not_matched_by_source, inserts };
         for MergeClause { clause_kind, predicate, action, .. } in clauses {
@@ -168,9 +171,9 @@ impl Insertion {
         let columns = insert.columns.iter().map(column_name).collect::<Result<_>>()?;
         let values = match insert.kind {
             MergeInsertKind::Row => None,
-            MergeInsertKind::Values(values) => match values.rows.into_iter().next() {
-                Some(row) => Some(row.content),
-                None => return Err(Error::invalid("INSERT has no values")),
+            MergeInsertKind::Values(mut values) => match (values.rows.pop(), values.rows.is_empty()) {
+                (Some(row), true) => Some(row.content),
+                _ => return Err(Error::invalid("INSERT in a MERGE takes one row of values")),
             },
         };
         Ok(Self { condition, columns, values })

@@ -151,6 +151,7 @@ fn read_truncate(truncate: Truncate) -> Result<Revise> {
     let [table] = table_names.as_slice() else {
         return Err(Error::unimplemented("TRUNCATE takes one table; empty them one by one"));
     };
+    refuse(table.only || table.has_asterisk, "TRUNCATE", "ONLY or an asterisk")?;
     let target = super::select::table(&table.name, None)?;
     Ok(Revise { kind: WriteKind::Delete, target, if_exists, change: ReviseChange::DeleteAll })
 }
