@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -105,10 +104,9 @@ def test_a_server_that_starts_late_is_waited_for(start_server, tmp_path):
     assert first.stop() == 0
     started = []
 
-    def wait(seconds: float) -> None:
+    def wait(_: float) -> None:
         if not started:
             started.append(start_server(listen=address.partition("://")[2]))
-        time.sleep(seconds)
 
     with DataFrameClient(address) as client:
         client._backend._retries = Retries(50, wait)
