@@ -55,6 +55,12 @@ impl CpuRuntime {
         task.await.map_err(|error| Error::internal("a query broke off").because(error))?
     }
 
+    /// Begins something whose tasks are to run there, and not on the threads of the caller.
+    pub(super) fn begin<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _entered = self.runtime.as_ref().map(Runtime::enter);
+        work()
+    }
+
     /// Consumes `stream` there and hands its items over, a few at a time.
     pub(super) fn forward<T: Send + 'static>(
         &self,

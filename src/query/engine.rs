@@ -194,7 +194,8 @@ impl Engine {
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<ResultStream<T>> {
         let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, analyzed, tally } = query;
-        let batches = execute_stream(Arc::clone(&plan), session.task_ctx()).or_query_error()?;
+        // Some nodes begin their work when they are asked for their stream.
+        let batches = self.cpu.begin(|| execute_stream(Arc::clone(&plan), session.task_ctx())).or_query_error()?;
         let summary = {
             let (plan, schema, tally) = (Arc::clone(&plan), Arc::clone(&schema), Arc::clone(&tally));
             let totals = move || ScanTotals::of(plan.as_ref(), &tally);
