@@ -32,6 +32,7 @@ use super::output::{all_nullable, output_schema, to_output};
 use super::provider::ScanTally;
 use super::session::{SessionSettings, plan, session, template};
 use super::statement::{Moments, Statement};
+use super::stop::{Stop, stoppable};
 use crate::auth::{Access, Principal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -79,6 +80,7 @@ pub struct PlannedQuery {
     timeout: Duration,
     /// Parts that the session wants the result in.
     wanted_parts: usize,
+    stop: Stop,
     /// `EXPLAIN ANALYZE`: a row of ours comes after those of the engine.
     analyzed: bool,
     tally: Arc<ScanTally>,
@@ -139,7 +141,9 @@ impl Engine {
         let planning = self.cpu.run(async move {
             let (logical, has_parameters) = plan(&session, &statement).await?;
             let analyzed = matches!(logical, LogicalPlan::Analyze(_));
+            let stop = Stop::default();
             let plan = session.state().create_physical_plan(&logical).await.or_query_error()?;
+            let plan = stoppable(plan, &stop)?;
             let schema = output_schema(&plan.schema());
             let schema = if has_parameters { all_nullable(&schema) } else { schema };
             // Beyond its own part a scan must have no other say in what the result is.
@@ -147,7 +151,7 @@ impl Engine {
                 return Err(Error::internal("a result that cannot come in parts was announced in parts"));
             }
             let wanted_parts = statement.options.endpoints();
-            Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, analyzed, tally })
+            Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, stop, analyzed, tally })
         });
         self.in_time(caller, timeout, planning).await
     }
@@ -193,7 +197,7 @@ impl Engine {
         query: PlannedQuery,
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<ResultStream<T>> {
-        let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, analyzed, tally } = query;
+        let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, stop, analyzed, tally } = query;
         // Some nodes begin their work when they are asked for their stream.
         let batches = self.cpu.begin(|| execute_stream(Arc::clone(&plan), session.task_ctx())).or_query_error()?;
         let summary = {
@@ -207,7 +211,11 @@ impl Engine {
             let _counted_until_the_end = &counted;
             finish(batch?)
         });
-        Ok(bounded(self.cpu.forward(batches).boxed(), started, timeout))
+        let stop = stop.on_drop();
+        let batches = self.cpu.forward(batches).inspect(move |_| {
+            let _set_when_dropped = &stop;
+        });
+        Ok(bounded(batches.boxed(), started, timeout))
     }
 
     /// Plans the read of a whole frame.

@@ -21,7 +21,7 @@
 //! | `write` | the statements that write |
 //! | `output` | the one schema that a result is declared and sent with |
 //! | `cpu` | the threads that queries compute on |
-//! | `cooperative` | joins that pause, so that they can be stopped |
+//! | `cooperative`, `stop` | joins that pause, and that stop |
 //! | `extremes` | `min` and `max` of floats by group |
 //! | `orderings` | functions with a limited domain, and order |
 //! | `failure` | what the engine's errors mean for a caller |
@@ -47,6 +47,7 @@ mod pruning;
 mod selection;
 mod session;
 mod statement;
+mod stop;
 mod table_name;
 mod write;
 
