@@ -41,6 +41,13 @@ impl Stop {
     }
 }
 
+impl StopOnDrop {
+    /// The flag that it sets.
+    pub(super) fn flag(&self) -> &Stop {
+        &self.0
+    }
+}
+
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Relaxed);

@@ -31,6 +31,17 @@ def test_threads_are_given_back(start_server: Callable[..., Server], query: str)
         assert sql(client, "SELECT 1 AS one").to_pydict() == {"one": [1]}
 
 
+def test_a_statement_that_writes_gives_its_threads_back(start_server: Callable[..., Server]) -> None:
+    """What it reads is endless; nothing of it is stored."""
+    with start_server(query_timeout="1s").connect() as client:
+        for _ in range(2 * (os.cpu_count() or 1)):
+            with pytest.raises(FLIGHT_ERRORS, match=r"\[DEADLINE_EXCEEDED\]"):
+                sql(client, f"CREATE TABLE counted AS {ENDLESS['nested loops']}")
+        assert sql(client, "SELECT 1 AS one").to_pydict() == {"one": [1]}
+        with pytest.raises(FLIGHT_ERRORS, match=r"\[NOT_FOUND\]"):
+            sql(client, "SELECT * FROM counted")
+
+
 def test_a_cancelled_fetch_gives_its_thread_back(start_server: Callable[..., Server]) -> None:
     """The client ends its calls before there is a first row."""
     with start_server().connect() as client:

@@ -35,6 +35,7 @@ use self::statement::Write;
 use super::engine::{Engine, timed_out};
 use super::options::SessionOptions;
 use super::statement::Statement as QueryStatement;
+use super::stop::{Stop, StopOnDrop};
 use crate::auth::Principal;
 use crate::error::{Error, Kind, Result};
 
@@ -80,6 +81,8 @@ struct Run<'a> {
     options: &'a SessionOptions,
     parameters: Parameters,
     deadline: Instant,
+    /// Ends what it computes, however far that is, when it is dropped.
+    stop: StopOnDrop,
 }
 
 impl Engine {
@@ -101,7 +104,10 @@ impl Engine {
         let write = statement::read(sql)?;
         let write = write.ok_or_else(|| Error::invalid("this statement does not write; run it as a query"))?;
         let given = Parameters::new(params);
-        let run = |parameters| Run { engine: self, caller, sql: sql.to_string(), options, parameters, deadline };
+        let run = |parameters| {
+            let (sql, stop) = (sql.to_string(), Stop::default().on_drop());
+            Run { engine: self, caller, sql, options, parameters, deadline, stop }
+        };
         if given.rows() > 1
             && let Some(insert) = rows_of_parameters(&write)
         {

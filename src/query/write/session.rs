@@ -22,6 +22,7 @@ use super::super::failure::{OrQueryError, through_engine};
 use super::super::provider::{DatasetTable, ScanTally};
 use super::super::session::{only_reads, session};
 use super::super::statement::Statement as QueryStatement;
+use super::super::stop::{Stop, stoppable};
 use super::parameters::Parameters;
 use crate::auth::Principal;
 use crate::error::Result;
@@ -37,6 +38,7 @@ pub(super) struct WriteSession {
     tables: Tables,
     tally: Arc<ScanTally>,
     parameters: Parameters,
+    stop: Stop,
 }
 
 /// Tables by schema and name: those that were looked up, and those that only this statement has.
@@ -76,7 +78,12 @@ impl WriteSession {
             options.sql_parser.parse_float_as_decimal = true;
         }
         parameters.register(&mut state)?;
-        Ok(Self { state, tables, tally, parameters: parameters.clone() })
+        Ok(Self { state, tables, tally, parameters: parameters.clone(), stop: Stop::default() })
+    }
+
+    /// The session with plans that end when the flag is set.
+    pub(super) fn stopped_by(self, stop: &Stop) -> Self {
+        Self { stop: stop.clone(), ..self }
     }
 
     /// Puts a table beside those of the tenant.
@@ -125,7 +132,8 @@ impl WriteSession {
     /// # Errors
     /// Those of the engine.
     pub(super) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        self.state.query_planner().create_physical_plan(plan, &self.state).await.or_query_error()
+        let plan = self.state.query_planner().create_physical_plan(plan, &self.state).await.or_query_error()?;
+        stoppable(plan, &self.stop)
     }
 
     /// Runs a plan.
