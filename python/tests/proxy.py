@@ -77,11 +77,13 @@ class Proxy:
         server = socket.create_connection(self._target)
         counts = {client: 0, server: 0}
         limits = {client: self._after_sent, server: self._after_received}
+        has_ended = False
         try:
             while True:
                 for source in select.select([client, server], [], [])[0]:
                     data = source.recv(65_536)
                     if not data:
+                        has_ended = True
                         return
                     counts[source] += len(data)
                     limit = limits[source]
@@ -92,7 +94,9 @@ class Proxy:
             return
         finally:
             for each in (client, server):
-                # A reset, so that neither side takes it for an end.
+                # A cut is a reset, so that neither side takes it for an end. At an end it would take back what the other
+                # side has not read yet.
                 with suppress(OSError):
-                    each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                    if not has_ended:
+                        each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
                 each.close()

@@ -1,8 +1,8 @@
 //! Joins that stop within a batch.
 //!
 //! A join that keeps few of very many pairs of rows computes for minutes before it has a batch to hand over, and its
-//! task can only be ended when it does. So the conditions of joins look at a flag each time they are evaluated, which is
-//! at least once for some thousand pairs, and fail once nobody waits for the result any more.
+//! task can only be ended when it does. So the conditions of joins look at a flag each time they are evaluated, which
+//! is at least once for some thousand pairs, and fail once nobody waits for the result any more.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
