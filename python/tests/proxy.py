@@ -94,8 +94,8 @@ class Proxy:
             return
         finally:
             for each in (client, server):
-                # A cut is a reset, so that neither side takes it for an end. At an end it would take back what the other
-                # side has not read yet.
+                # A cut is a reset, so that neither side takes it for an end. At an end a reset would take back what
+                # the other side has not read yet.
                 with suppress(OSError):
                     if not has_ended:
                         each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
