@@ -10,6 +10,8 @@ locals {
   }
   listeners = { for name, each in local.all_listeners : name => each if var.create_service && each.wanted }
 
+  ports = { flight = 50051, http = 8080 }
+
   environment = {
     AWS_REGION                 = data.aws_region.current.region
     PANDAS_DB_LISTEN           = "0.0.0.0:50051"
@@ -69,7 +71,7 @@ resource "aws_security_group" "service" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "service" {
-  for_each                     = { for name, port in { flight = 50051, http = 8080 } : name => port if var.create_service }
+  for_each                     = { for name, port in local.ports : name => port if var.create_service }
   security_group_id            = aws_security_group.service[0].id
   description                  = each.key
   ip_protocol                  = "tcp"

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -389,6 +390,77 @@ def test_a_service_needs_an_image_and_a_certificate(template, missing):
     assert rule["RuleCondition"] == {"Fn::Equals": [{"Ref": "CreateService"}, "true"]}
     refuses = {"Fn::Not": [{"Fn::Equals": [{"Ref": missing}, ""]}]}
     assert any(each["Assert"] == refuses for each in rule["Assertions"])
+
+
+def unquoted(value: object) -> str:
+    """Return what hcl2 parsed as the template has it: texts without their quotes, numbers and booleans as texts."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value).strip('"')
+    if text.startswith("<<-"):
+        return textwrap.dedent("".join(text.splitlines(keepends=True)[1:-1]))
+    return text
+
+
+def snake(name: str) -> str:
+    """Return a name of CloudFormation as Terraform spells it."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def test_terraform_has_the_parameters_of_the_template(template, documents):
+    variables = documents["terraform/variables.tf"][0]["variable"]
+    defaults = {name.strip('"'): unquoted(block["default"]) for each in variables for name, block in each.items()}
+    own = {"name", "handle_key_version"}  # The name of the stack; CloudFormation has a call for new secrets.
+    parameters = {snake(name).replace("gi_b", "gib"): each for name, each in template["Parameters"].items()}
+    assert set(defaults) - own == set(parameters)
+    same = {"[]": "", "DISABLED": "false"}
+    for name, parameter in parameters.items():
+        default, wanted = defaults[name], str(parameter["Default"])
+        assert same.get(default, default) == same.get(wanted, wanted), name
+
+
+def test_terraform_gives_the_same_rights_and_settings_and_outputs(template):
+    text = "".join(path.read_text() for path in (DEPLOY / "terraform").glob("*.tf"))
+    documents = [template["Resources"]["DataPolicy"]["Properties"]["PolicyDocument"]] + [
+        policy["PolicyDocument"] for policy in template["Resources"]["ExecutionRole"]["Properties"]["Policies"]
+    ]
+    statements = [statement for document in documents for statement in document["Statement"]]
+    rights = (DEPLOY / "terraform/rights.tf").read_text()
+    for statement in statements:
+        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        block = rights.split(f'"{statement["Sid"]}"')[1].split("Resource")[0]
+        assert sorted(re.findall(r'"(\w+:\w+)"', block)) == sorted(actions)
+    assert len(re.findall(r"Sid ", rights)) == len(statements)
+    environment = re.search(r"\n  environment = \{\n(.*?)\n  \}", text, re.DOTALL)[1]
+    assert set(re.findall(r"(\w+) +=", environment)) == set(environment_of(container(template, "pandas-db")))
+    outputs = set(re.findall(r'^output "(\w+)"', text, re.MULTILINE))
+    assert outputs == {snake(name) for name in template["Outputs"]}
+
+
+def test_terraform_names_nothing_that_is_not_there():
+    """As `terraform validate` would find it, which needs a registry of providers."""
+    text = "".join(path.read_text() for path in (DEPLOY / "terraform").glob("*.tf"))
+    declared = {f"var.{name}" for name in re.findall(r'^variable "(\w+)"', text, re.MULTILINE)}
+    for block in re.findall(r"^locals \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        declared |= {f"local.{name}" for name in re.findall(r"^  (\w+) +=", block, re.MULTILINE)}
+    for kind, name in re.findall(r'^(?:resource|ephemeral|data) "(\w+)" "(\w+)"', text, re.MULTILINE):
+        declared.add(f"{kind}.{name}")
+    code = re.sub(r"^ *#.*$", "", text, flags=re.MULTILINE)
+    used = set(re.findall(r"(?<![\w.-])((?:var|local)\.\w+|aws_\w+\.\w+)", code))
+    used |= set(re.findall(r"(?:data|ephemeral)\.(aws_\w+\.\w+)", code))
+    assert used - declared == set()
+    assert {name for name in declared - used if name.startswith(("var.", "local."))} == set()
+
+
+def test_terraform_wants_an_image_and_a_certificate_for_a_service(tmp_path):
+    shutil.copy(DEPLOY / "terraform/variables.tf", tmp_path)
+    plan = [program("terraform"), f"-chdir={tmp_path}", "plan", "-no-color", "-input=false"]
+    given = {"TF_VAR_image": "i", "TF_VAR_certificate_arn": "c"}
+    for left_out in (None, *given):
+        values = {name: value for name, value in given.items() if name != left_out} | {"TF_VAR_create_service": "true"}
+        planned = run(plan, env=os.environ | values)
+        assert (planned.returncode == 0) == (left_out is None), planned.stdout
+        assert left_out is None or "create_service needs image and certificate_arn" in planned.stdout + planned.stderr
 
 
 def seconds(text: str) -> int:
