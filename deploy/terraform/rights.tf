@@ -21,17 +21,18 @@ resource "aws_iam_policy" "data" {
         Sid    = "UseTheItems"
         Effect = "Allow"
         Action = [
-          "dynamodb:BatchGetItem",
           "dynamodb:ConditionCheckItem",
           "dynamodb:DeleteItem",
+          "dynamodb:DescribeContinuousBackups",
           "dynamodb:DescribeTable",
+          "dynamodb:DescribeTimeToLive",
           "dynamodb:GetItem",
           "dynamodb:PutItem",
           "dynamodb:Query",
           "dynamodb:Scan",
           "dynamodb:UpdateItem",
         ]
-        Resource = [aws_dynamodb_table.versions.arn, "${aws_dynamodb_table.versions.arn}/index/*"]
+        Resource = aws_dynamodb_table.versions.arn
       },
     ]
   })

@@ -191,11 +191,35 @@ resource "aws_ecs_task_definition" "service" {
         options   = merge(local.log_options, { awslogs-stream-prefix = "policy" })
       }
     },
+    # Tries once all that the node will do, so that a right that is missing stops the deployment; on a new table it
+    # leaves the mark without which no node starts.
     {
-      name                   = "pandas-db"
+      name                   = "init"
       image                  = var.image
-      essential              = true
-      dependsOn              = [{ containerName = "policy", condition = "SUCCESS" }]
+      essential              = false
+      command                = ["init"]
+      user                   = "65532:65532"
+      readonlyRootFilesystem = true
+      linuxParameters        = { capabilities = { drop = ["ALL"] } }
+      environment = [
+        { name = "AWS_REGION", value = data.aws_region.current.region },
+        { name = "PANDAS_DB_LISTEN", value = "127.0.0.1:50051" },
+        { name = "PANDAS_DB_STORAGE", value = local.storage },
+        { name = "PANDAS_DB_VERSIONS", value = local.versions },
+      ]
+      logConfiguration = {
+        logDriver = "awslogs"
+        options   = merge(local.log_options, { awslogs-stream-prefix = "init" })
+      }
+    },
+    {
+      name      = "pandas-db"
+      image     = var.image
+      essential = true
+      dependsOn = [
+        { containerName = "policy", condition = "SUCCESS" },
+        { containerName = "init", condition = "SUCCESS" },
+      ]
       user                   = "65532:65532"
       readonlyRootFilesystem = true
       linuxParameters        = { capabilities = { drop = ["ALL"] } }

@@ -183,9 +183,10 @@ def wanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) -> d
         "DeleteObject": lambda: s3.delete_object(**of),
         "DeleteObjects": lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": key + "-new"}]}),
         "DescribeTable": lambda: dynamo.describe_table(TableName=table),
+        "DescribeTimeToLive": lambda: dynamo.describe_time_to_live(TableName=table),
+        "DescribeContinuousBackups": lambda: dynamo.describe_continuous_backups(TableName=table),
         "PutItem": lambda: dynamo.put_item(TableName=table, Item=item, ConditionExpression="attribute_not_exists(pk)"),
         "GetItem": lambda: dynamo.get_item(**names, ConsistentRead=True),
-        "BatchGetItem": lambda: dynamo.batch_get_item(RequestItems={table: {"Keys": [item]}}),
         "UpdateItem": lambda: dynamo.update_item(
             **names, UpdateExpression="SET head = :head", ExpressionAttributeValues={":head": {"N": "1"}}
         ),
@@ -232,6 +233,9 @@ def unwanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) ->
         ),
         "CreateTable": lambda: dynamo.create_table(TableName=not_ours + "-2", **shape),
         "DeleteTable": lambda: dynamo.delete_table(TableName=table),
+        "UpdateTimeToLive": lambda: dynamo.update_time_to_live(
+            TableName=table, TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"}
+        ),
         "UpdateTable": lambda: dynamo.update_table(TableName=table, DeletionProtectionEnabled=False),
         "ListTables": dynamo.list_tables,
         "ListSecrets": secrets.list_secrets,

@@ -291,7 +291,7 @@ def test_the_bucket_is_not_reached_without_tls(calls):
 def test_the_role_has_no_right_that_no_call_needs(cloud, stack):
     document = driver("policy_document", endpoint=cloud.url, arn=stack["outputs"]["DataPolicyArn"])
     needed = driver("calls_without_each_action", endpoint=cloud.url, resources=stack["resources"], document=document)
-    assert len(needed) == 15
+    assert len(needed) == 16
     assert {action for action, refused_calls in needed.items() if not refused_calls} == set()
 
 
@@ -358,7 +358,7 @@ def service(cloud) -> dict:
     return made | driver("describe_service", endpoint=cloud.url, resources=made["resources"])
 
 
-def test_the_service_runs_two_nodes_on_the_stacks_own_data(service):
+def test_the_service_runs_two_nodes_on_the_stacks_own_data(service, template):
     outputs, task = service["outputs"], service["task"]
     assert service["service"]["desiredCount"] == 2 and service["service"]["launchType"] == "FARGATE"
     assert task["taskRoleArn"] == outputs["TaskRoleArn"]
@@ -368,8 +368,9 @@ def test_the_service_runs_two_nodes_on_the_stacks_own_data(service):
     assert settings["PANDAS_DB_VERSIONS"] == outputs["Versions"] == f"dynamodb://{outputs['Table']}"
     assert settings["PANDAS_DB_JWT_ISSUER"] == outputs["JwtIssuer"]
     assert settings["PANDAS_DB_JWT_AUDIENCE"] == outputs["UserPoolClientId"]
-    assert [secret.get("name", secret.get("Name")) for secret in node["secrets"]] == ["PANDAS_DB_HANDLE_KEY"]
     assert node["user"] == "65532:65532" and node["readonlyRootFilesystem"]
+    secrets = container(template, "pandas-db")["Secrets"]
+    assert secrets == [{"Name": "PANDAS_DB_HANDLE_KEY", "ValueFrom": {"Ref": "HandleKey"}}]
 
 
 def test_the_load_balancer_speaks_http2_and_asks_whether_nodes_are_ready(service, template):
