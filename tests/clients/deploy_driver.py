@@ -299,6 +299,22 @@ def log_in(endpoint: str, resources: dict, users: dict) -> dict:
     return tokens
 
 
+def put_objects(endpoint: str, bucket: str, keys: list[str]) -> None:
+    """Put objects into a bucket, and let it be reached without TLS, which the stand-in does not speak."""
+    s3 = client(endpoint, "s3")
+    for key in keys:
+        s3.put_object(Bucket=bucket, Key=key, Body=key.encode())
+    s3.delete_bucket_policy(Bucket=bucket)
+
+
+def keys(endpoint: str, bucket: str) -> list[str]:
+    """Return the keys of a bucket, which is made if it is not there."""
+    s3 = client(endpoint, "s3")
+    if code_of(lambda: s3.head_bucket(Bucket=bucket)) != "ok":
+        s3.create_bucket(Bucket=bucket)
+    return [found["Key"] for found in s3.list_objects_v2(Bucket=bucket).get("Contents", [])]
+
+
 SCENARIOS = (
     read,
     create,
@@ -311,6 +327,8 @@ SCENARIOS = (
     calls_without_each_action,
     policy_document,
     log_in,
+    put_objects,
+    keys,
 )
 
 if __name__ == "__main__":
