@@ -1,6 +1,6 @@
 //! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
-//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line; and what is in `deploy`), and
-//! that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports.
+//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line; and what is in `deploy`),
+//! and that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports.
 //!
 //! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
