@@ -19,7 +19,10 @@ from deploy_support import (
     template,
     user_pool_settings,
 )
-from frames import get, list_names, load, refused
+from conftest import flags
+from frames import get, list_names, load, refused, sql
+from test_serve import run_to_end
+from versions import act
 
 FRAME = pa.table({"x": [1, 2, 3]})
 # What a service needs.
@@ -100,6 +103,37 @@ def test_the_role_has_no_right_that_no_call_needs(cloud, stack):
     needed = driver("calls_without_each_action", endpoint=cloud.url, resources=stack["resources"], document=document)
     assert len(needed) == 16
     assert {action for action, refused_calls in needed.items() if not refused_calls} == set()
+
+
+def test_a_node_runs_with_the_rights_of_the_role(cloud, start_server, tmp_path):
+    """The program itself, from the trial of its rights to deleting what it made."""
+    made = make_stack(cloud, "node", TEMPLATE, {})
+    outputs = made["outputs"]
+    # The stand-in speaks no TLS, which the bucket wants.
+    driver("put_objects", endpoint=cloud.url, bucket=outputs["Bucket"], keys=[])
+    credentials = driver("open_role", endpoint=cloud.url, arn=outputs["TaskRoleArn"])
+    env = {
+        "AWS_ENDPOINT_URL": cloud.url,
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
+    }
+    places = {"storage": outputs["Storage"], "versions": outputs["Versions"]}
+    for _ in range(2):
+        assert (ended := run_to_end(["init", *flags(**places)], tmp_path, **env)).returncode == 0, ended.stderr
+    server = start_server(env=env, **places, spill_dir=tmp_path / "spill", vacuum_after="0s")
+    with server.connect() as client:
+        for _ in range(2):
+            load(client, FRAME, "sales/eu", keep_last=True)
+        assert get(client, "sales/eu").equals(FRAME)
+        assert sql(client, "SELECT sum(x) AS total FROM sales.eu")["total"].to_pylist() == [6]
+        act(client, "vacuum", "sales/eu")
+        act(client, "delete_dataframe", "sales/eu")
+        assert list_names(client) == []
+    assert server.fetch("/readyz") == (200, "ready\n")
+    assert server.stop() == 0
+    assert "AccessDenied" not in server.errors()
 
 
 def test_users_of_the_pool_do_what_their_groups_may(cloud, stack, start_server, tmp_path):
