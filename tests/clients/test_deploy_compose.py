@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.flight as flight
 import pytest
 
 import conftest
 from callers import basic, client_of
-from deploy_support import DEPLOY, StandIn, cloud_in, documents, program
+from deploy_support import DEPLOY, REPOSITORY, StandIn, cloud_in, documents, program, run
 from frames import get, list_names, load
 
 FRAME = pa.table({"day": ["2024-01-01", "2024-01-02"], "x": [1, 2]})
@@ -110,35 +112,62 @@ def project(tmp_path) -> Iterator[Project]:
             made.s3.stop()
 
 
-def test_what_compose_starts_works_on_two_nodes(project, tmp_path):
+@pytest.fixture
+def nodes(project, tmp_path) -> Iterator[tuple[conftest.Server, conftest.Server]]:
+    """Two servers as the file describes one, and the user ann; ``init`` ran twice before."""
     assert project.services["init"]["command"] == ["init"]
     for _ in range(2):
         assert (ended := project.run("init")).returncode == 0, ended.stderr
     user = [*project.services["user"]["entrypoint"][1:], "add", "ann", "--tenant", "acme"]
     assert (ended := project.run(*user, text=PASSWORD)).returncode == 0, ended.stderr
-
-    nodes = []
+    own = {"PANDAS_DB_LISTEN": "127.0.0.1:0", "PANDAS_DB_HTTP": "127.0.0.1:0", "PANDAS_DB_MAINTENANCE_INTERVAL": "1h"}
+    command, env = project.services["pandas-db"]["command"], project.environment | own
+    started: list[conftest.Server] = []
     try:
         for number in range(2):
-            addresses = {"PANDAS_DB_LISTEN": "127.0.0.1:0", "PANDAS_DB_HTTP": "127.0.0.1:0"}
-            arguments, log = project.services["pandas-db"]["command"], tmp_path / f"stderr-{number}.log"
-            nodes.append(conftest.Server(arguments, tmp_path, log, env=project.environment | addresses))
-        one, other = nodes
-        with client_of(one.flight, basic("ann", PASSWORD)) as client:
-            load(client, FRAME, "shop/prices", columns_keys={"day": "Date"})
-        with client_of(other.flight, basic("ann", PASSWORD)) as client:
-            assert list_names(client) == ["shop/prices"]
-            assert get(client, "shop/prices").equals(FRAME)
-            info = client.get_flight_info(conftest.flight.FlightDescriptor.for_path("shop", "prices"))
-        with client_of(one.flight, basic("ann", PASSWORD)) as client:
-            tables = [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
-            assert pa.concat_tables(tables).num_rows == 2, "a ticket of the other node"
-        assert [node.fetch("/readyz")[0] for node in nodes] == [200, 200]
-        assert [node.stop() for node in nodes] == [0, 0]
+            started.append(conftest.Server(command, tmp_path, tmp_path / f"stderr-{number}.log", env=env))
+        yield tuple(started)
+        assert [server.stop() for server in started] == [0, 0]
     finally:
-        for node in nodes:
-            if node in conftest._running:
-                node.kill()
+        for server in started:
+            if server.process.poll() is None:
+                server.kill()
+
+
+def test_what_compose_starts_works_on_two_nodes(nodes):
+    one, other = nodes
+    with client_of(one.flight, basic("ann", PASSWORD)) as client:
+        load(client, FRAME, "shop/prices", columns_keys={"day": "Date"})
+    with client_of(other.flight, basic("ann", PASSWORD)) as client:
+        assert list_names(client) == ["shop/prices"]
+        assert get(client, "shop/prices").equals(FRAME)
+        info = client.get_flight_info(flight.FlightDescriptor.for_path("shop", "prices"))
+    with client_of(one.flight, basic("ann", PASSWORD)) as client:
+        tables = [client.do_get(endpoint.ticket).read_all() for endpoint in info.endpoints]
+        assert pa.concat_tables(tables).num_rows == 2, "a ticket of the other node"
+    assert [node.fetch("/readyz")[0] for node in nodes] == [200, 200]
+
+
+def test_loads_and_queries_ask_for_little(nodes):
+    one, other = nodes
+    with one.connect() as client:
+        token = client.authenticate_basic_token("ann", PASSWORD)[1].decode().removeprefix("Bearer ")
+    addresses = ["--server", one.flight, "--http", one.http, "--cold-server", other.flight, "--cold-http", other.http]
+    command = [sys.executable, str(REPOSITORY / "benches/aws_requests.py"), *addresses, "--repeat", "10"]
+    ended = run(command, env=conftest.clean_environment(PANDAS_DB_TOKEN=token))
+    assert ended.returncode == 0, ended.stderr
+    print(ended.stdout)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in ended.stdout.splitlines()]
+    titles = [cells[0] for cells in rows]
+    small, dated, known, first = ([float(cell.replace(",", "")) for cell in cells[1:]] for cells in rows)
+    put, conditional, lists, gets, reads, writes = range(6)
+    assert small[put] <= 2_200 and small[conditional] <= 1_200 and small[lists] == 0
+    assert dated[put] <= 11_000 and dated[conditional] == 1_000 and dated[lists] == 0
+    assert [known[which] for which in (put, conditional, lists, writes)] == [0, 0, 0, 0] and known[reads] == 1_000
+    assert [first[which] for which in (put, conditional, lists, writes)] == [0, 0, 0, 0]
+    assert small[writes] >= 1_000 and first[gets] >= 1_000
+    guide = (DEPLOY / "README.md").read_text()
+    assert all(f"\n| {title} | " in guide for title in titles)
 
 
 def test_nothing_is_published_beyond_the_machine():
