@@ -142,9 +142,10 @@ def flags(**settings: object) -> list[str]:
     return words
 
 
-def serve(home: Path) -> Iterator[Server]:
-    """Start a server with default settings, and end it as an operator does; the body of a fixture."""
-    arguments = ["serve", *flags(listen="127.0.0.1:0", http="127.0.0.1:0", storage=home / "data")]
+def serve(home: Path, **settings: object) -> Iterator[Server]:
+    """Start a server with default settings but those given, and end it as an operator does; the body of a fixture."""
+    settings = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", **settings, "storage": home / "data"}
+    arguments = ["serve", *flags(**settings)]
     started = Server(arguments, home / "data", home / "stderr.log")
     yield started
     if started in _running:
