@@ -10,6 +10,7 @@ import enum
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import callers
@@ -220,6 +221,14 @@ class Caller:
             del reply.headers["date"]
             code = HTTP_CODES.get(reply.status, str(reply.status))
             return Answer(code, content + b"\n" + str(reply.headers).encode(), (content,))
+
+
+def attempt(call: Callable[..., Answer], *arguments: object) -> Answer:
+    """Return the answer of a call; a step of it that is refused is its answer."""
+    try:
+        return call(*arguments)
+    except Refused as refused:
+        return refused.answer
 
 
 def _bytes(value: str | bytes) -> bytes:

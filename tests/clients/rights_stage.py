@@ -15,6 +15,9 @@ from frames import get, list_names, load
 from rights import ABSENT, COLUMN, IDEMPOTENCY_KEY, KEY, NAME, NEIGHBOUR, ROLES, VALUE, Caller
 
 PASSWORD = "correct horse battery"
+# Who may do everything, but elsewhere: where, and how they may be refused.
+OUTSIDERS, OWN = ("foreign", "stranger"), f"{NEIGHBOUR}/mine"
+REFUSED = ("INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED")
 FRAME = pa.table({COLUMN: pa.array([VALUE], pa.int64())})
 
 
@@ -86,6 +89,12 @@ class Stage:
             "versions": self.owner.ours("list_versions", NAME, include_replaced=True).parts,
             "absent": self.owner.ours("describe_dataframe", ABSENT).code,
         }
+
+    def give_outsiders_their_own(self) -> None:
+        """Load a dataset for each of those who have no right on the other."""
+        for role in OUTSIDERS:
+            with callers.client_of(self.server.flight, self.headers[role]) as client:
+                load(client, pa.table({"x": [1]}), OWN)
 
     def rows(self) -> int:
         """Return how many rows there are."""

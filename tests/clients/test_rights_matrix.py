@@ -25,8 +25,8 @@ from rights import (
     Access,
     Answer,
     Caller,
-    Refused,
     Role,
+    attempt,
     expected,
 )
 from rights_calls import Call
@@ -106,18 +106,10 @@ def group_of(call: Call) -> str:
     return "commands" if "Command" in call.about or "Ticket" in call.about else "others"
 
 
-def run(call: Call, caller: Caller, name: str) -> Answer:
-    """Make a call; a step that is refused is its answer."""
-    try:
-        return call.run(caller, name)
-    except Refused as refused:
-        return refused.answer
-
-
 def assert_tells_nothing(call: Call, caller: Caller, answer: Answer, words: list[bytes]) -> None:
     """Check that an answer is that of a name which nobody uses, and that it holds nothing of the dataset."""
     sent = (COLUMN.encode(), KEY.encode(), IDEMPOTENCY_KEY.encode(), str(VALUE).encode())
-    other = run(call, caller, ABSENT)
+    other = attempt(call.run, caller, ABSENT)
     assert other.code == answer.code
     if answer.code != "OK":
         # What the caller wrote may come back; the rest is the same for a name that there is not.
@@ -132,7 +124,7 @@ def assert_tells_nothing(call: Call, caller: Caller, answer: Answer, words: list
 def check(call: Call, role: Role, caller: Caller, stage: Stage, before: dict) -> bool:
     """Check one call of one caller; return whether it may have changed the dataset."""
     words = stage.hidden() if role.access < Access.READ else []
-    answer = run(call, caller, NAME)
+    answer = attempt(call.run, caller, NAME)
     codes = expected(role, call)
     assert answer.code in codes, f"{answer.code}, not {' or '.join(codes)}: {answer.told[:500]}"
     if role.access >= call.access and call.access >= Access.WRITE:
