@@ -1,4 +1,7 @@
-"""Fixtures: a running server, servers of a test's own, a client, and dataset names that no other test uses."""
+"""Fixtures: a running server, servers of a test's own, a client, and dataset names that no other test uses.
+
+Where servers keep their data is chosen by ``PANDAS_DB_TEST_BACKEND``: see ``backends``.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import backends
 import pyarrow.flight as flight
 import pytest
 
@@ -43,7 +47,7 @@ class Server:
     arguments : list of str
         The command line after the program's name.
     storage : Path
-        Where it keeps its data.
+        The folder that ``--storage`` names; another backend has a place for it.
     log : Path
         Where its stderr goes.
     env : dict of str to str, optional
@@ -55,21 +59,24 @@ class Server:
     ----------
     flight, http : str
         The addresses that the ready line told; ``http`` is None when it is off.
+    storage : Path or ObjectPath
+        Where it keeps its data.
     pid : int
     """
 
     def __init__(
         self, arguments: list[str], storage: Path, log: Path, env: dict | None = None, cwd: Path | None = None
     ):
-        self.storage, self.log = storage, log
+        backend = backends.chosen()
+        self.storage, self.log = backend.place(storage, cwd), log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [binary(), *arguments],
+                [binary(), *backend.arguments(arguments, cwd)],
                 bufsize=0,  # So that communicate() sees whatever follows the ready line.
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=clean_environment(**(env or {})),
+                env=clean_environment(**backend.environment(), **(env or {})),
                 cwd=cwd,
             )
         self.pid = self.process.pid
@@ -152,6 +159,13 @@ def serve(home: Path, **settings: object) -> Iterator[Server]:
         assert started.stop() == 0, started.errors()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have what the servers keep their data in."""
+    with backends.running(tmp_path_factory.mktemp("backend")):
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that do not need their own."""
@@ -192,6 +206,21 @@ def name(request: pytest.FixtureRequest) -> str:
     """A dataset name of this test alone."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name).strip("_")[:100]
     return f"{request.node.module.__name__}/{words}-{zlib.crc32(request.node.name.encode()):08x}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our mark."""
+    config.addinivalue_line("markers", "local_only(reason): the test is about a local disk, and runs on that alone")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is about a local disk on any other backend."""
+    if backends.name() == "local":
+        return
+    for item in items:
+        mark = item.get_closest_marker("local_only")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=f"local_only: {mark.args[0]}"))
 
 
 @pytest.hookimpl(hookwrapper=True)

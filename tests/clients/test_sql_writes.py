@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import decimal
+from pathlib import Path
 
-import deltalake
+import backends
 import duckdb
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
 from frames import (
@@ -26,6 +26,7 @@ from frames import (
     sql,
     table_name,
 )
+from other_readers import delta_rows, delta_table, scan_delta
 from samples import arrow_tables
 from versions import (
     compact,
@@ -948,7 +949,7 @@ def test_statements_without_rows_take_no_place_of_a_retention(client, name):
     assert get(client, name)["id"].to_pylist() == [3, 4]
 
 
-def test_other_readers_see_the_rows_as_they_are(client, name):
+def test_other_readers_see_the_rows_as_they_are(client, name, tmp_path):
     frame = pa.table({"day": pa.array([DAY(2024, 1, 1 + n % 3) for n in range(9)]), "id": list(range(9))})
     load(client, frame, name, columns_keys={"day": "Date"})
     load(client, frame, name)
@@ -959,11 +960,13 @@ def test_other_readers_see_the_rows_as_they_are(client, name):
     matched = "WHEN MATCHED THEN UPDATE SET id = 500 WHEN NOT MATCHED THEN INSERT (id) VALUES (s.id)"
     assert write(client, f"MERGE INTO {table_name(name)} AS t USING {source} ON t.id = s.id {matched}") == 3
     expected = sorted(map(str, get(client, name).to_pylist()))
-    root = str(root_of(client, name))
-    by_delta = pa.table(deltalake.DeltaTable(root).to_pyarrow_table()).select(["day", "id"]).to_pylist()
-    by_polars = pl.read_delta(root).select(["day", "id"]).to_dicts()
+    root = root_of(client, name)
+    by_delta = delta_rows(root).select(["day", "id"]).to_pylist()
+    by_polars = scan_delta(root).select(["day", "id"]).collect().to_dicts()
     assert sorted(map(str, by_delta)) == sorted(map(str, by_polars)) == expected
-    files = deltalake.DeltaTable(root).file_uris()
+    files = [str(tmp_path / f"{number}.parquet") for number, _ in enumerate(delta_table(root).file_uris())]
+    for file, stored in zip(files, delta_table(root).file_uris()):
+        Path(file).write_bytes(backends.named(stored).read_bytes())
     by_duckdb = duckdb.sql(f"SELECT count(*), sum(id) FROM read_parquet({files})").fetchall()[0]
     assert by_duckdb == (len(expected), sum(get(client, name)["id"].to_pylist()))
 
