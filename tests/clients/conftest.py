@@ -19,6 +19,7 @@ from pathlib import Path
 import backends
 import pyarrow.flight as flight
 import pytest
+from rest import Answer, FirstClient, call, upload_body
 
 READY = re.compile(r"pandas-db ready flight=(grpc(?:\+tls)?://\S+?:\d+)(?: http=(https?://\S+?:\d+))?\n")
 PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
@@ -195,10 +196,51 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
+def one_server(server: Server) -> list[Server]:
+    """The shared server, as the only one of its storage."""
+    return [server]
+
+
+@pytest.fixture
+def two_servers(start_server: Callable[..., Server]) -> list[Server]:
+    """Two servers of one storage."""
+    return [start_server(), start_server()]
+
+
+@pytest.fixture(params=["one_server", "two_servers"])
+def servers(request: pytest.FixtureRequest) -> list[Server]:
+    """Each way of having servers in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
 def client(server: Server) -> Iterator[flight.FlightClient]:
     """A client of the shared server."""
     with server.connect() as connection:
         yield connection
+
+
+@pytest.fixture
+def rest(server):
+    """A function that makes a call to the shared server."""
+    return lambda *words, **headers: call(server.http, *words, **headers)
+
+
+@pytest.fixture
+def upload(rest):
+    """A function that uploads a frame, a list of records, or text, and returns the answer."""
+
+    def post(frame, name: str, *, key: str | None = None, **options) -> Answer:
+        headers = {"Idempotency_Key": key} if key else {}
+        return rest("POST", "/dataframes/upload", upload_body(frame, name, **options), **headers)
+
+    return post
+
+
+@pytest.fixture
+def first(server) -> FirstClient:
+    """The first SDK's client of the shared server."""
+    return FirstClient(server.http + "/", "a-token-of-another-time")
 
 
 @pytest.fixture

@@ -235,13 +235,44 @@ def _bytes(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode()
 
 
-def expected(role: Role, call) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Call:
+    """One call on one dataset.
+
+    Attributes
+    ----------
+    about : str
+        What it is, for reports.
+    access : Access
+        The least right that it wants.
+    run : callable
+        Makes the call; takes the caller and the dataset's name.
+    creates : bool
+        It makes the dataset where there is none.
+    lists : bool
+        Its answer names the datasets that the caller may read.
+    takes_absence : bool
+        It is content when the dataset is not there.
+    answers : tuple of str
+        The codes for those who have the right.
+    """
+
+    about: str
+    access: Access
+    run: Callable[[Caller, str], Answer]
+    creates: bool = False
+    lists: bool = False
+    takes_absence: bool = False
+    answers: tuple[str, ...] = ("OK",)
+
+
+def expected(role: Role, call: Call) -> tuple[str, ...]:
     """Return the codes that a call may be answered with, by contract 7 and 9.
 
     Parameters
     ----------
     role : Role
-    call : rights_calls.Call
+    call : Call
     """
     if call.access > Access.OPEN and role.access == Access.OPEN:
         return ("UNAUTHENTICATED",)

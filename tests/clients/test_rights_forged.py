@@ -13,13 +13,13 @@ import flight_sql as fs
 import issuer as oidc
 import pyarrow as pa
 import pytest
-import rights_calls
 import rights_stage
 import wire
 from frames import get, load
 from rights import FOREIGN_TENANT, NAME, ROLES, TENANT, Access, Caller, attempt
-from rights_calls import SELECT, rows_after, table
+from rights_calls import rows_after
 from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED, Stage
+from rights_statements import SELECT, put, table
 from wire import text
 
 OTHERS = [role for role in ROLES if role != "admin"]
@@ -84,7 +84,7 @@ def uses(grant: bytes) -> dict[str, object]:
         "PollFlightInfo": lambda caller: caller.flight("PollFlightInfo", wire.command_descriptor(query)),
         "GetSchema": lambda caller: caller.flight("GetSchema", wire.command_descriptor(query)),
         "bind": lambda caller: caller.flight("DoPut", *rows_after(wire.command_descriptor(query))),
-        "update": lambda caller: caller.flight("DoPut", rights_calls.put(update)),
+        "update": lambda caller: caller.flight("DoPut", put(update)),
         "update with rows": lambda caller: caller.flight("DoPut", *rows_after(wire.command_descriptor(update))),
         "CancelFlightInfo": lambda caller: caller.action("CancelFlightInfo", text(1, info)),
         "CancelQuery": lambda caller: caller.action("CancelQuery", cancel_query),

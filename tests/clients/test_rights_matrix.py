@@ -24,21 +24,20 @@ from rights import (
     VALUE,
     Access,
     Answer,
+    Call,
     Caller,
     Role,
     attempt,
     expected,
 )
-from rights_calls import Call
 from rights_stage import Stage
+from rights_statements import FEW_WAYS
 
 CALLS = rights_calls.every_call()
 # Wrong answers that are known: kinds of callers and calls, with what is wrong.
 IF_NOT_EXISTS = "CREATE TABLE IF NOT EXISTS of what is there is answered with OK to who may only read it"
 KNOWN = {
-    (role, f"create if by {way}"): IF_NOT_EXISTS
-    for role in ("reader_by_role", "reader_by_rule")
-    for way in rights_calls.FEW_WAYS
+    (role, f"create if by {way}"): IF_NOT_EXISTS for role in ("reader_by_role", "reader_by_rule") for way in FEW_WAYS
 }
 
 

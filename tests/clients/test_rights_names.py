@@ -15,13 +15,13 @@ import conftest
 import flight_sql as fs
 import pyarrow as pa
 import pytest
-import rights_calls
 import rights_stage
 import wire
 from frames import get, list_names, load, refused
 from rights import ABSENT, COLUMN, IDEMPOTENCY_KEY, KEY, NAME, NEIGHBOUR, TENANT, Answer, Caller, attempt
-from rights_calls import rows_after, table
+from rights_calls import rows_after
 from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED, Stage
+from rights_statements import put, table
 from wire import text
 
 
@@ -88,7 +88,7 @@ def fields(name: str) -> dict[str, object]:
         "SQL catalog": lambda caller: caller.fetch(fs.statement(f"SELECT * FROM {TENANT}.{sql_name}")),
         "SQL word": lambda caller: caller.fetch(fs.statement(f'SELECT * FROM "{name}"')),
         "SQL text": lambda caller: caller.fetch(fs.statement("SELECT * FROM '" + name.replace("'", "''") + "'")),
-        "update": lambda caller: caller.flight("DoPut", rights_calls.put(fs.update(f"DELETE FROM {sql_name}"))),
+        "update": lambda caller: caller.flight("DoPut", put(fs.update(f"DELETE FROM {sql_name}"))),
         "ingest": lambda caller: caller.flight("DoPut", *rows_after(wire.command_descriptor(ingest))),
     }
     for kind in ("list_versions", "describe_dataframe", "delete_dataframe", "set_retention", "compact", "vacuum"):
