@@ -10,6 +10,8 @@ use std::process::{Command, Stdio};
 const PYTHON: &str = "python3";
 /// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
 const OLDEST_PYTHON: &str = "python3.9";
+/// Chooses where the servers under test keep their data: see `tests/clients/backends.py`.
+const BACKEND: &str = "PANDAS_DB_TEST_BACKEND";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -94,9 +96,13 @@ fn real_clients() {
     let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
     let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
     install_sdk(&own);
-    run(pytest(&own, "tests/clients")
-        .env("PANDAS_DB_SUPERSET_PYTHON", superset)
-        .env("PANDAS_DB_NODE_MODULES", node_modules()));
+    let mut suite = pytest(&own, "tests/clients");
+    suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules());
+    if std::env::var(BACKEND).is_ok_and(|backend| !matches!(backend.as_str(), "" | "local")) {
+        let stand_ins = python("stand-ins-venv", PYTHON, "tests/clients/stand-ins-requirements.txt");
+        suite.env("PANDAS_DB_STAND_INS", stand_ins);
+    }
+    run(&mut suite);
 }
 
 #[test]
