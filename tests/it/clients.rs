@@ -1,6 +1,6 @@
 //! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
-//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line), and that of the Python SDK
-//! in `python/tests`, on the newest and on the oldest pandas that it supports.
+//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line; and what is in `deploy`),
+//! and that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports.
 //!
 //! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
@@ -10,8 +10,6 @@ use std::process::{Command, Stdio};
 const PYTHON: &str = "python3";
 /// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
 const OLDEST_PYTHON: &str = "python3.9";
-/// Chooses where the servers under test keep their data: see `tests/clients/backends.py`.
-const BACKEND: &str = "PANDAS_DB_TEST_BACKEND";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -95,14 +93,12 @@ fn node_modules() -> PathBuf {
 fn real_clients() {
     let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
     let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
+    let deploy = python("deploy-venv", PYTHON, "tests/clients/deploy-requirements.txt");
     install_sdk(&own);
     let mut suite = pytest(&own, "tests/clients");
     suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules());
-    if std::env::var(BACKEND).is_ok_and(|backend| !matches!(backend.as_str(), "" | "local")) {
-        let stand_ins = python("stand-ins-venv", PYTHON, "tests/clients/stand-ins-requirements.txt");
-        suite.env("PANDAS_DB_STAND_INS", stand_ins);
-    }
-    run(&mut suite);
+    // What deploy/ is tried on stands in for AWS in the other tests too.
+    run(suite.env("PANDAS_DB_DEPLOY_PYTHON", &deploy).env("PANDAS_DB_STAND_INS", &deploy));
 }
 
 #[test]
