@@ -123,6 +123,7 @@ def test_a_backup_copies_the_logs_before_what_they_name(cloud, tmp_path):
     table = "pandas-db/tenants/acme/01J"
     objects = [f"{table}/1/x.parquet", f"{table}/_delta_log/0.json", f"{table}/_pandas_db/c", f"{table}/day/x.parquet"]
     others = ["pandas-db/tenants/acme2/01J/_delta_log/0.json"]
+    driver("complete", endpoint=cloud.url, resources=stack["resources"])
     driver("put_objects", endpoint=cloud.url, bucket=stack["outputs"]["Bucket"], keys=objects + others)
     driver("keys", endpoint=cloud.url, bucket="backups")
     (commands,) = blocks_of_the_guide("sh", "Backup and restore")
