@@ -20,6 +20,13 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
+/// A kind of request to DynamoDB.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OperationLabels {
+    /// `GetItem`, `PutItem`, …
+    pub operation: String,
+}
+
 type LatencyFamily = Family<CallLabels, Histogram, fn() -> Histogram>;
 
 /// The counters of one server process. Cheap to clone: all clones count together.
@@ -45,6 +52,8 @@ pub struct Metrics {
     pub rows_sent: Counter,
     /// Calls now running.
     pub calls_running: Gauge,
+    /// Requests to DynamoDB, each try for itself.
+    pub dynamodb_requests: Family<OperationLabels, Counter>,
     latency: LatencyFamily,
 }
 
@@ -66,6 +75,7 @@ impl Default for Metrics {
             bytes_read: Counter::default(),
             rows_sent: Counter::default(),
             calls_running: Gauge::default(),
+            dynamodb_requests: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
         }
     }
@@ -86,6 +96,11 @@ impl Metrics {
         self.chunks_written.inc_by(chunks.unsigned_abs());
     }
 
+    /// Counts a request to DynamoDB.
+    pub fn count_dynamodb_request(&self, operation: &str) {
+        self.dynamodb_requests.get_or_create(&OperationLabels { operation: operation.into() }).inc();
+    }
+
     /// The Prometheus text of everything counted, with the process's resident memory as of now.
     pub fn render(&self) -> String {
         let mut registry = Registry::with_prefix("pandas_db");
@@ -100,6 +115,7 @@ impl Metrics {
         registry.register("rows_sent", "Rows sent to clients", self.rows_sent.clone());
         registry.register("calls_running", "Calls now running", self.calls_running.clone());
         registry.register("call_duration_seconds", "Time from call to end", self.latency.clone());
+        registry.register("dynamodb_requests", "Requests to DynamoDB", self.dynamodb_requests.clone());
         let memory: Gauge<i64, AtomicI64> = Gauge::default();
         memory.set(memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as i64));
         registry.register("resident_memory_bytes", "Resident memory of the process", memory);
