@@ -46,6 +46,7 @@
 
 pub mod audit;
 pub mod auth;
+pub mod aws;
 pub mod call;
 pub mod cli;
 pub mod clock;

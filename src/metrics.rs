@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicI64;
 use std::time::Instant;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -20,11 +20,29 @@ pub struct CallLabels {
     pub outcome: &'static str,
 }
 
-/// A kind of request to DynamoDB.
+/// What S3 bills a request as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(missing_docs)]
+pub enum S3Operation {
+    Get,
+    Head,
+    List,
+    Put,
+    /// A put that only succeeds where nothing is.
+    ConditionalPut,
+    /// A part of a multipart upload begun or completed.
+    Post,
+    Delete,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OperationLabels {
-    /// `GetItem`, `PutItem`, …
-    pub operation: String,
+struct S3Labels {
+    operation: S3Operation,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DynamoDbLabels {
+    operation: String,
 }
 
 type LatencyFamily = Family<CallLabels, Histogram, fn() -> Histogram>;
@@ -52,8 +70,8 @@ pub struct Metrics {
     pub rows_sent: Counter,
     /// Calls now running.
     pub calls_running: Gauge,
-    /// Requests to DynamoDB, each try for itself.
-    pub dynamodb_requests: Family<OperationLabels, Counter>,
+    s3_requests: Family<S3Labels, Counter>,
+    dynamodb_requests: Family<DynamoDbLabels, Counter>,
     latency: LatencyFamily,
 }
 
@@ -75,6 +93,7 @@ impl Default for Metrics {
             bytes_read: Counter::default(),
             rows_sent: Counter::default(),
             calls_running: Gauge::default(),
+            s3_requests: Family::default(),
             dynamodb_requests: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
         }
@@ -96,9 +115,14 @@ impl Metrics {
         self.chunks_written.inc_by(chunks.unsigned_abs());
     }
 
-    /// Counts a request to DynamoDB.
+    /// Counts a request to S3, each try of it.
+    pub fn count_s3_request(&self, operation: S3Operation) {
+        self.s3_requests.get_or_create(&S3Labels { operation }).inc();
+    }
+
+    /// Counts a request to DynamoDB, each try of it, by its name there: `GetItem`, `PutItem`, …
     pub fn count_dynamodb_request(&self, operation: &str) {
-        self.dynamodb_requests.get_or_create(&OperationLabels { operation: operation.into() }).inc();
+        self.dynamodb_requests.get_or_create(&DynamoDbLabels { operation: operation.into() }).inc();
     }
 
     /// The Prometheus text of everything counted, with the process's resident memory as of now.
@@ -114,8 +138,9 @@ impl Metrics {
         registry.register("bytes_read", "Bytes of chunks that reads fetched", self.bytes_read.clone());
         registry.register("rows_sent", "Rows sent to clients", self.rows_sent.clone());
         registry.register("calls_running", "Calls now running", self.calls_running.clone());
+        registry.register("s3_requests", "Requests to S3, each try", self.s3_requests.clone());
+        registry.register("dynamodb_requests", "Requests to DynamoDB, each try", self.dynamodb_requests.clone());
         registry.register("call_duration_seconds", "Time from call to end", self.latency.clone());
-        registry.register("dynamodb_requests", "Requests to DynamoDB", self.dynamodb_requests.clone());
         let memory: Gauge<i64, AtomicI64> = Gauge::default();
         memory.set(memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as i64));
         registry.register("resident_memory_bytes", "Resident memory of the process", memory);

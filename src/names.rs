@@ -16,6 +16,8 @@ pub const MAX_SEGMENT_CHARS: usize = 128;
 pub const MAX_NAME_BYTES: usize = 512;
 /// Bytes of a tenant's name: the `sub` of an issuer may be that long.
 pub const MAX_TENANT_BYTES: usize = 255;
+/// What a hash begins with where a tenant's name cannot be part of a bucket's.
+const HASHED_LABEL: &str = "x-";
 /// The longest folder of a tenant; file systems take 255 bytes.
 const MAX_FOLDER_BYTES: usize = 200;
 /// Bytes of an external key or an idempotency key.
@@ -74,11 +76,27 @@ impl TenantId {
             }
         }
         if folder.len() > MAX_FOLDER_BYTES {
-            let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.0.as_bytes());
-            let digits: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            return format!("!!{digits}");
+            return format!("!!{}", self.sha256());
         }
         folder
+    }
+
+    /// The name as part of a bucket's name of at most `room` bytes, other than that of any other tenant: verbatim where
+    /// it is made of lower-case letters, digits and inner hyphens and short enough, otherwise `x-` and digits of its
+    /// SHA-256. A name that begins like such a hash is hashed too.
+    pub fn bucket_label(&self, room: usize) -> String {
+        let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let fits = self.0.len() <= room && !self.0.starts_with(HASHED_LABEL);
+        if fits && self.0.chars().all(is_plain) && !self.0.starts_with('-') && !self.0.ends_with('-') {
+            return self.0.clone();
+        }
+        let digits: String = self.sha256().chars().take(room.saturating_sub(HASHED_LABEL.len())).collect();
+        format!("{HASHED_LABEL}{digits}")
+    }
+
+    fn sha256(&self) -> String {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, self.0.as_bytes());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The tenant that a record of ours names.

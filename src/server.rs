@@ -23,11 +23,10 @@ use crate::flight::{LoadSettings, Service, Statements, TicketKey};
 use crate::http::{HttpLimits, HttpState, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
-use crate::storage::Storage;
 use crate::table::{Catalog, Maintenance, MaintenanceSettings, ReadSettings, SplitSettings};
-use crate::versions::EmbeddedVersionStore;
 
 mod connections;
+mod stores;
 mod tls;
 
 /// Calls that one connection may have open; more are refused by the protocol itself.
@@ -61,7 +60,10 @@ pub async fn serve(config: Config) -> Result<()> {
         Some(address) => Some(bind("http", address).await?),
         None => None,
     };
-    let (service, http_state, maintenance) = build(&config)?;
+    let metrics = Metrics::default();
+    let storage = stores::storage(&config, &metrics).await?;
+    let (versions, secret) = stores::versions(&config, &metrics).await?;
+    let (service, http_state, maintenance) = build(&config, metrics, Catalog::new(storage, versions), &secret)?;
     let (drain, audit) = (service.drain.clone(), service.audit.clone());
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
@@ -105,11 +107,14 @@ fn address(listener: &TcpListener) -> Result<SocketAddr> {
     listener.local_addr().map_err(|error| Error::internal("a listener has no address").because(error))
 }
 
-fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
-    let (metrics, drain) = (Metrics::default(), Drain::default());
-    let storage = Storage::open_local(&config.storage)?;
-    let versions = Arc::new(EmbeddedVersionStore::open(&config.versions_file)?);
-    let datasets = Arc::new(Catalog::new(storage, versions));
+fn build(
+    config: &Config,
+    metrics: Metrics,
+    datasets: Catalog,
+    secret: &SigningSecret,
+) -> Result<(Service, HttpState, Maintenance)> {
+    let drain = Drain::default();
+    let datasets = Arc::new(datasets);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::fs::create_dir_all(&config.spill_folder).map_err(|error| {
         Error::unavailable(format!("--spill-dir {}: it cannot be made: {error}", config.spill_folder.display()))
@@ -135,8 +140,7 @@ fn build(config: &Config) -> Result<(Service, HttpState, Maintenance)> {
         AuditPlace::Stderr => AuditLog::to_stderr()?,
         AuditPlace::File(path) => AuditLog::to_file(path)?,
     };
-    let secret = SigningSecret::open(&config.handle_key)?;
-    let authenticator = Authenticator::open(&config.auth, config.policy.as_deref(), &secret)?;
+    let authenticator = Authenticator::open(&config.auth, config.policy.as_deref(), secret)?;
     let warmed_up = authenticator.clone();
     tokio::spawn(async move { warmed_up.warm_up().await });
     let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };

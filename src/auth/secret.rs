@@ -43,6 +43,22 @@ impl SigningSecret {
         Ok(Self(secret))
     }
 
+    /// A secret that the servers of one storage keep elsewhere.
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when it is too short to be one.
+    pub fn kept(secret: Vec<u8>) -> Result<Self> {
+        if secret.len() < SECRET_BYTES {
+            return Err(Error::corrupt("the secret among the version records is cut; give --handle-key"));
+        }
+        Ok(Self(secret))
+    }
+
+    /// A secret for [`SigningSecret::kept`] to find.
+    pub fn made() -> Vec<u8> {
+        clock::random_bytes::<SECRET_BYTES>().to_vec()
+    }
+
     /// The secret itself.
     pub fn bytes(&self) -> &[u8] {
         &self.0

@@ -1,6 +1,7 @@
 //! Settings, checked: what `raw.rs` collected, turned into the values that components take.
 
 mod auth;
+mod places;
 mod raw;
 mod tls;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 pub use self::auth::{AuthConfig, JwtConfig};
+pub use self::places::{StoragePlace, TENANT_PLACE, VersionsPlace};
 pub use self::raw::ServeArgs;
 pub use self::tls::TlsConfig;
 use crate::error::{Error, Result};
@@ -32,12 +34,14 @@ pub struct Config {
     pub audit_log: AuditPlace,
     /// The files of TLS; `None` for none.
     pub tls: Option<TlsConfig>,
-    /// The folder of the chunks.
-    pub storage: PathBuf,
-    /// The file of the version records.
-    pub versions_file: PathBuf,
-    /// The file of the secret that signs tickets, unless the secret itself is given.
-    pub handle_key: HandleKey,
+    /// Where the chunks are.
+    pub storage: StoragePlace,
+    /// Whether buckets that are not there are made.
+    pub create_buckets: bool,
+    /// Where the version records are.
+    pub versions: VersionsPlace,
+    /// The secret that signs tickets; `None` for one that is kept among the version records.
+    pub handle_key: Option<HandleKey>,
     /// Memory that all queries together may hold.
     pub memory_bytes: usize,
     /// The longest a query or a read may take.
@@ -104,9 +108,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// Name of the file of version records inside a local storage.
-const VERSIONS_FILE: &str = "versions.db";
-/// Name of the file of the signing secret beside it.
+/// Name of the file of the signing secret beside that of the version records.
 const HANDLE_KEY_FILE: &str = "handle.key";
 /// A shorter secret could be guessed.
 const MIN_HANDLE_KEY_BYTES: usize = 32;
@@ -144,8 +146,12 @@ fn interval(flag: &str, value: &str) -> Result<Duration> {
     }
 }
 
-fn not_built(flag: &str, value: &str, instead: &str) -> Error {
-    bad(flag, value, format_args!("not available in this version; {instead}"))
+fn switch(flag: &str, value: &str) -> Result<bool> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        other => Err(bad(flag, other, "must be true or false")),
+    }
 }
 
 impl Config {
@@ -165,8 +171,8 @@ impl Config {
         };
         let open_to: Vec<SocketAddr> = [listen].into_iter().chain(http).collect();
         let auth = AuthConfig::from_args(args, &open_to)?;
-        let storage = local_storage(&or(&args.storage, "./pandas-db-data"))?;
-        let versions_file = versions_file(&or(&args.versions, "embedded"), &storage)?;
+        let storage = StoragePlace::parse(&or(&args.storage, "./pandas-db-data"))?;
+        let versions = VersionsPlace::parse(&or(&args.versions, "embedded"), &storage)?;
         Ok(Self {
             listen,
             http,
@@ -174,14 +180,15 @@ impl Config {
             policy: args.policy.as_ref().map(PathBuf::from),
             audit_log: audit_log(&or(&args.audit_log, "off"))?,
             tls: TlsConfig::from_args(args)?,
-            handle_key: handle_key(args, &versions_file)?,
-            versions_file,
+            handle_key: handle_key(args, &versions)?,
+            versions,
+            create_buckets: switch("create-buckets", &or(&args.create_buckets, "false"))?,
             memory_bytes: size("memory-limit", &or(&args.memory_limit, "2GiB"))? as usize,
             query_timeout: duration("query-timeout", &or(&args.query_timeout, "5m"))?,
             max_message_bytes: size("max-message-size", &or(&args.max_message_size, "256MiB"))? as usize,
             http_body_bytes: size("http-body-limit", &or(&args.http_body_limit, "64MiB"))?,
             max_connections: positive("max-connections", &or(&args.max_connections, "1000"))?,
-            spill_folder: args.spill_dir.as_ref().map_or_else(|| storage.join("spill"), PathBuf::from),
+            spill_folder: args.spill_dir.as_ref().map_or_else(|| storage.spill_folder(), PathBuf::from),
             spill_bytes: size("spill-limit", &or(&args.spill_limit, "20GiB"))?,
             shutdown_grace: duration("shutdown-grace", &or(&args.shutdown_grace, "30s"))?,
             chunk_rows: positive("chunk-rows", &or(&args.chunk_rows, "100000"))?,
@@ -207,33 +214,15 @@ fn audit_log(value: &str) -> Result<AuditPlace> {
     }
 }
 
-fn local_storage(value: &str) -> Result<PathBuf> {
-    if value.contains("://") || value.contains("{tenant}") {
-        return Err(not_built("storage", value, "use a local folder"));
-    }
-    if value.is_empty() {
-        return Err(bad("storage", "''", "must name a folder"));
-    }
-    Ok(PathBuf::from(value))
-}
-
-fn versions_file(value: &str, storage: &std::path::Path) -> Result<PathBuf> {
-    match value.split_once(':') {
-        None if value == "embedded" => Ok(storage.join(VERSIONS_FILE)),
-        Some(("embedded", path)) if !path.is_empty() => Ok(PathBuf::from(path)),
-        Some(("dynamodb", _)) => Err(not_built("versions", value, "use embedded")),
-        _ => Err(bad("versions", value, "must be embedded, embedded:PATH or dynamodb://table")),
-    }
-}
-
-fn handle_key(args: &ServeArgs, versions_file: &std::path::Path) -> Result<HandleKey> {
-    match &args.handle_key {
-        None => Ok(HandleKey::File(versions_file.with_file_name(HANDLE_KEY_FILE))),
+fn handle_key(args: &ServeArgs, versions: &VersionsPlace) -> Result<Option<HandleKey>> {
+    match (&args.handle_key, versions) {
+        (None, VersionsPlace::Embedded(file)) => Ok(Some(HandleKey::File(file.with_file_name(HANDLE_KEY_FILE)))),
+        (None, VersionsPlace::DynamoDb { .. }) => Ok(None),
         // The message leaves the value out: it is a secret.
-        Some(key) if key.len() < MIN_HANDLE_KEY_BYTES => {
+        (Some(key), _) if key.len() < MIN_HANDLE_KEY_BYTES => {
             Err(bad("handle-key", "***", format_args!("must be at least {MIN_HANDLE_KEY_BYTES} bytes")))
         }
-        Some(key) => Ok(HandleKey::Given(key.clone())),
+        (Some(key), _) => Ok(Some(HandleKey::Given(key.clone()))),
     }
 }
 
@@ -263,7 +252,7 @@ mod tests {
         let config = config(|_| {}).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
         assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:8080");
-        assert_eq!(config.versions_file, PathBuf::from("./pandas-db-data/versions.db"));
+        assert_eq!(config.versions, VersionsPlace::Embedded("./pandas-db-data/versions.db".into()));
         assert_eq!(config.chunk_rows, 100_000);
     }
 

@@ -23,6 +23,11 @@ macro_rules! serve_args {
             #[arg(num_args = 0..=1, default_missing_value = "true")]
             #[serde(deserialize_with = "scalar")]
             pub insecure: Option<String>,
+            /// Make buckets of s3:// storage that are not there
+            #[arg(long, env = "PANDAS_DB_CREATE_BUCKETS", value_name = "BOOL")]
+            #[arg(num_args = 0..=1, default_missing_value = "true")]
+            #[serde(deserialize_with = "scalar")]
+            pub create_buckets: Option<String>,
             $($(#[$doc])*
             // Help would show what the environment holds, secrets too.
             #[arg(long, env = $env, value_name = $value, hide_env_values = true)]
@@ -33,7 +38,8 @@ macro_rules! serve_args {
         impl ServeArgs {
             fn or(self, file: Self) -> Self {
                 let insecure = self.insecure.or(file.insecure);
-                Self { config: self.config, insecure, $($field: self.$field.or(file.$field)),* }
+                let create_buckets = self.create_buckets.or(file.create_buckets);
+                Self { config: self.config, insecure, create_buckets, $($field: self.$field.or(file.$field)),* }
             }
         }
     };
@@ -44,9 +50,9 @@ serve_args! {
     listen, "PANDAS_DB_LISTEN", "ADDRESS";
     /// Where HTTP listens (REST, health, metrics); off disables it [default: 127.0.0.1:8080]
     http, "PANDAS_DB_HTTP", "ADDRESS";
-    /// The folder of the data [default: ./pandas-db-data]
-    storage, "PANDAS_DB_STORAGE", "FOLDER";
-    /// Where version records live: embedded (a file inside the storage) or embedded:PATH [default: embedded]
+    /// Where the data is: a folder or s3://bucket/prefix; {tenant} in it is the caller's [default: ./pandas-db-data]
+    storage, "PANDAS_DB_STORAGE", "PLACE";
+    /// Where version records live: embedded (a file in the storage), embedded:PATH, dynamodb://TABLE [default: embedded]
     versions, "PANDAS_DB_VERSIONS", "STORE";
     /// Who may call: none, jwt or users [default: none]
     auth, "PANDAS_DB_AUTH", "KIND";

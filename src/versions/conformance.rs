@@ -260,8 +260,10 @@ pub(super) async fn totals_that_race_end_at_the_newest(place: &dyn Place) {
 
 pub(super) async fn odd_names_and_tenants_stay_apart(place: &dyn Place) {
     let store = place.open().await;
-    let tenants = ["t", "T", "t#a", "t/a", "t a", "t'\"`", "ünï", "t%", "$x", ":x", "{}", "dataset#t", "東京", &"x".repeat(255)];
-    let datasets = ["a", "A", "a b", "a.b", "a-b", "a_b", "a/b", "ü/ñ", "東京/データ", "0", "e\u{301}\u{316}", &"n".repeat(128)];
+    let tenants =
+        ["t", "T", "t#a", "t/a", "t a", "t'\"`", "ünï", "t%", "$x", ":x", "{}", "dataset#t", "東京", &"x".repeat(255)];
+    let datasets =
+        ["a", "A", "a b", "a.b", "a-b", "a_b", "a/b", "ü/ñ", "東京/データ", "0", "e\u{301}\u{316}", &"n".repeat(128)];
     let mut made = Vec::new();
     for tenant_name in tenants {
         for dataset in datasets {

@@ -181,15 +181,16 @@ impl VersionStore for EmbeddedVersionStore {
     }
 
     async fn advance(&self, record: &DatasetRecord) -> Result<()> {
-        let (id, head) = (record.table_id.clone(), record.head);
+        let DatasetRecord { tenant, name, table_id, head } = record.clone();
         self.run(move |connection| {
             let sql = "update dataset set log_version = ?1, version = ?2, live_versions = ?3, rows = ?4, bytes = ?5, \
-                       updated_at_micros = ?6 where table_id = ?7 and coalesce(log_version, -1) < ?1";
+                       updated_at_micros = ?6 where table_id = ?7 and tenant = ?8 and name = ?9 \
+                       and coalesce(log_version, -1) < ?1";
             let micros = head.updated_at.map(|instant| instant.timestamp_micros());
-            connection.execute(
-                sql,
-                params![head.log_version, head.version, head.live_versions, head.rows, head.bytes, micros, id],
-            )
+            let Head { log_version, version, live_versions, rows, bytes, .. } = head;
+            let totals = params![log_version, version, live_versions, rows, bytes, micros];
+            let of = params![table_id, tenant.as_str(), name.as_str()];
+            connection.execute(sql, &[totals, of].concat()[..])
         })
         .await
         .map(drop)
@@ -234,13 +235,15 @@ impl VersionStore for EmbeddedVersionStore {
     }
 
     async fn forget(&self, record: &DatasetRecord, at: DateTime<Utc>) -> Result<()> {
-        let (id, micros) = (record.table_id.clone(), at.timestamp_micros());
+        let DatasetRecord { tenant, name, table_id, .. } = record.clone();
+        let micros = at.timestamp_micros();
         self.run(move |connection| {
             let both = connection.unchecked_transaction()?;
-            let remember = "insert into forgotten (table_id, tenant, at_micros) \
-                            select table_id, tenant, ? from dataset where table_id = ? on conflict do nothing";
-            both.execute(remember, params![micros, id])?;
-            both.execute("delete from dataset where table_id = ?", params![id])?;
+            let taken = "delete from dataset where table_id = ? and tenant = ? and name = ?";
+            if both.execute(taken, params![table_id, tenant.as_str(), name.as_str()])? > 0 {
+                let remember = "insert or replace into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+                both.execute(remember, params![table_id, tenant.as_str(), micros])?;
+            }
             both.commit()
         })
         .await
@@ -348,7 +351,12 @@ impl VersionStore for EmbeddedVersionStore {
             let sql = "select node, address, at_micros, oldest_read_micros from node order by node";
             let mut statement = connection.prepare_cached(sql)?;
             let said = |row: &Row<'_>| {
-                Ok(Heartbeat { node: row.get(0)?, address: row.get(1)?, at: instant(row, 2)?, oldest_read: instant(row, 3)? })
+                Ok(Heartbeat {
+                    node: row.get(0)?,
+                    address: row.get(1)?,
+                    at: instant(row, 2)?,
+                    oldest_read: instant(row, 3)?,
+                })
             };
             let rows = statement.query_map([], said)?;
             rows.collect()

@@ -112,8 +112,8 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn advance(&self, record: &DatasetRecord) -> Result<()>;
 
-    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, in the order of the bytes of
-    /// their names.
+    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, in the order of their names'
+    /// bytes.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
@@ -165,7 +165,7 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn purge(&self, table_id: &str) -> Result<()>;
 
-    /// Takes the lease `name` for `holder` until `until`, or makes it last until then; `false` when it is another's that
+    /// Takes the lease `name` for `holder` until `until`, or makes it last until then; `false` when it is another's and
     /// has not ended by `now`. Clocks of nodes differ, so a lease only saves double work: what is done under it must
     /// be right without it.
     ///

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("proto", 1),
     ("names", 1),
     ("metrics", 1),
+    ("aws", 1),
     ("config", 1),
     ("wire", 1),
     ("formats", 1),

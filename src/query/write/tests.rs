@@ -26,7 +26,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let storage = Storage::open_local(&folder.path().join("data")).unwrap();
+        let storage = Storage::open_local(&folder.path().join("data"), "").unwrap();
         let versions = EmbeddedVersionStore::open(&folder.path().join("versions.db")).unwrap();
         let spill_folder = folder.path().to_path_buf();
         let settings = EngineSettings {

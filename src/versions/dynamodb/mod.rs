@@ -7,11 +7,15 @@
 //!
 //! | item | `pk` | `sk` | other attributes |
 //! |---|---|---|---|
-//! | what a name means, and the head | `dataset#TENANT` | the name | `table_id`, `version`, `live_versions`, `rows`, `bytes`; from the first commit on `log_version`, `updated_at_micros` |
+//! | what a name means, and the head | `dataset#TENANT` | the name | `table_id` and the totals |
 //! | a table without a name: staged, or forgotten | `forgotten` | the table id | `tenant`, `at_micros` |
 //! | a lease | `lease` | its name | `holder`, `until_micros`, `expires_at` |
-//! | what a node says of itself | `node` | the node's id | `address`, `at_micros`, `oldest_read_micros`, `expires_at` |
-//! | that the table is one of ours | `table` | `format` | none |
+//! | what a node says of itself | `node` | its id | `address`, `at_micros`, `oldest_read_micros`, `expires_at` |
+//! | that the table is one of ours | `table` | `format` | |
+//! | the secret that signs tickets, without `--handle-key` | `table` | `secret` | `secret` |
+//!
+//! The totals are `version`, `live_versions`, `rows` and `bytes`, and from the first commit on `log_version` and
+//! `updated_at_micros`.
 //!
 //! `expires_at`, in seconds, is the attribute of the table's time to live: what nodes that died leave behind goes away
 //! by itself. Nothing counts on it.
@@ -48,6 +52,7 @@ mod leases;
 mod names;
 mod nodes;
 mod records;
+mod secret;
 mod setup;
 #[cfg(test)]
 mod stand_in;

@@ -74,6 +74,9 @@ impl DynamoVersionStore {
     ) -> Result<Option<String>> {
         for _ in 0..MAX_TRIES {
             let old = self.find_record(tenant, name).await?.map(|record| record.table_id);
+            if old.as_deref() == Some(table_id) {
+                return Err(not_staged());
+            }
             let mut writes = vec![delete(&self.table, (FORGOTTEN, table_id), (IS_THERE, Vec::new()))?];
             let condition = match &old {
                 Some(old) => (IS_OF_TABLE, vec![(":table_id", text(old))]),

@@ -141,7 +141,8 @@ impl DynamoVersionStore {
         let (tenant, name) = (TenantId::stored(PROBE_TENANT), DatasetName::parse(&clock::new_ulid())?);
         let (probe, now) = (clock::new_ulid(), clock::now());
         let record = self.create(&tenant, &name, &probe).await?;
-        self.advance(&DatasetRecord { head: Head { log_version: Some(0), ..Head::default() }, ..record.clone() }).await?;
+        self.advance(&DatasetRecord { head: Head { log_version: Some(0), ..Head::default() }, ..record.clone() })
+            .await?;
         let found = self.find(&tenant, &name).await?;
         self.list(&tenant, "", None).await?;
         self.list_all(None).await?;

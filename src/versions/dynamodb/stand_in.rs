@@ -120,17 +120,14 @@ impl Wire {
     }
 }
 
-async fn pass_on(
-    State((wire, behind)): State<(Arc<Wire>, String)>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response<Body> {
+async fn pass_on(State((wire, behind)): State<(Arc<Wire>, String)>, headers: HeaderMap, body: Bytes) -> Response<Body> {
     let target = headers.get("x-amz-target").unwrap().to_str().unwrap();
     let operation = target.rsplit('.').next().unwrap().to_string();
     wire.seen.lock().unwrap().push((operation.clone(), String::from_utf8_lossy(&body).into_owned()));
     let fault = wire.next_fault(&operation);
     if let Some(Fault::Refuse(status, code, message)) = fault {
-        let body = serde_json::json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message});
+        let body =
+            serde_json::json!({"__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": message});
         return answer(StatusCode::from_u16(status).unwrap(), Body::from(body.to_string()));
     }
     let mut request = reqwest::Client::new().post(&behind).body(body);

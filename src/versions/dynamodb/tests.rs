@@ -239,7 +239,8 @@ fn a_caller_waits_at_most_five_seconds() {
 #[tokio::test]
 async fn missing_credentials_are_named() {
     let endpoint = start().await;
-    let shared = settings(&endpoint).into_builder().credentials_provider(SharedCredentialsProvider::new(Nobody)).build();
+    let shared =
+        settings(&endpoint).into_builder().credentials_provider(SharedCredentialsProvider::new(Nobody)).build();
     let store = DynamoVersionStore::unchecked(&shared, TABLE, &Metrics::default());
     let error = store.find(&tenant(), &name("a")).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
@@ -308,4 +309,13 @@ async fn a_missing_right_stops_the_set_up_with_its_name() {
         let error = set_up(&settings(&endpoint), TABLE, &Metrics::default()).await.unwrap_err();
         assert!(error.message().contains(right), "{operation}: {error}");
     }
+}
+
+#[tokio::test]
+async fn all_nodes_sign_with_the_secret_of_the_first() {
+    let (store, wire) = wired().await;
+    assert_eq!(store.keep_secret(vec![1; 32]).await.unwrap(), vec![1; 32]);
+    assert_eq!(store.keep_secret(vec![2; 32]).await.unwrap(), vec![1; 32]);
+    let operations: Vec<_> = wire.take_seen().into_iter().map(|(operation, _)| operation).collect();
+    assert_eq!(operations, ["GetItem", "PutItem", "GetItem", "GetItem"]);
 }
