@@ -4,6 +4,8 @@
 
 use object_store::Error;
 
+use super::credentials::NoCredentials;
+
 /// The store's name in errors.
 const NAME: &str = "S3";
 
@@ -93,6 +95,9 @@ pub(super) fn explained(error: &Error) -> String {
     while let Some(inner) = source {
         if let Some(refusal) = inner.downcast_ref::<Refusal>() {
             return refusal.to_string();
+        }
+        if let Some(none) = inner.downcast_ref::<NoCredentials>() {
+            return none.to_string();
         }
         source = inner.source();
     }

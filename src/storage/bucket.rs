@@ -111,9 +111,13 @@ impl Bucket {
         &self.store
     }
 
-    /// An error of the store, without what does not belong into logs.
+    /// An error of the store, without what does not belong into logs. In a bucket that will be made nothing is there.
     pub(super) fn told(&self, error: Error) -> Error {
-        answer::told(&self.name, error)
+        let will_be_made = self.client.create_buckets && answer::is_no_bucket(&error);
+        match answer::told(&self.name, error) {
+            Error::Generic { source, .. } if will_be_made => Error::NotFound { path: self.name.clone(), source },
+            told => told,
+        }
     }
 
     /// Stores an object; a large one in parts, unless it must not replace another.

@@ -154,7 +154,11 @@ impl ObjectStore for Buckets {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         let (bucket, path) = self.listing(prefix)?;
-        let found = bucket.store().list_with_delimiter(Some(&path)).await.map_err(|error| bucket.told(error))?;
+        let found = bucket.store().list_with_delimiter(Some(&path)).await.map_err(|error| bucket.told(error));
+        let found = match found {
+            Err(Error::NotFound { .. }) => ListResult { common_prefixes: Vec::new(), objects: Vec::new() },
+            other => other?,
+        };
         let folders = found.common_prefixes.iter().map(|folder| joined(bucket.name(), folder));
         let objects = found.objects.into_iter().map(|meta| placed(bucket.name(), meta));
         Ok(ListResult { common_prefixes: folders.collect::<Result<_>>()?, objects: objects.collect::<Result<_>>()? })
@@ -183,10 +187,15 @@ fn listed(
 ) -> BoxStream<'static, Result<ObjectMeta>> {
     let bucket = Arc::clone(bucket);
     let place = move |object: Result<ObjectMeta>| {
-        let object = object.map_err(|error| bucket.told(error));
-        object.and_then(|meta| placed(bucket.name(), meta))
+        let object = match object.map_err(|error| bucket.told(error)) {
+            // Of the bucket: there is nothing in it yet.
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => Some(Err(error)),
+            Ok(meta) => Some(placed(bucket.name(), meta)),
+        };
+        std::future::ready(object)
     };
-    objects.map(place).boxed()
+    objects.filter_map(place).boxed()
 }
 
 /// Deletes objects, which may lie in several buckets.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 use chrono::{DateTime, TimeDelta, Utc};
 use object_store::aws::AwsCredential;
@@ -31,6 +32,22 @@ impl ChainCredentials {
     }
 }
 
+/// The chain has none.
+#[derive(Debug)]
+pub(super) struct NoCredentials(CredentialsError);
+
+impl std::error::Error for NoCredentials {}
+
+impl std::fmt::Display for NoCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "no AWS credentials were found ({}); give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role",
+            self.0
+        )
+    }
+}
+
 fn renewed_at(credentials: &Credentials) -> DateTime<Utc> {
     let expiry = credentials.expiry().map(|expiry| DateTime::<Utc>::from(expiry) - RENEWED_BEFORE);
     expiry.unwrap_or_else(|| clock::now() + LOOKED_AT_AGAIN)
@@ -46,7 +63,7 @@ impl CredentialProvider for ChainCredentials {
             return Ok(Arc::clone(credential));
         }
         let found = self.chain.provide_credentials().await;
-        let found = found.map_err(|error| Error::Generic { store: "S3", source: Box::new(error) })?;
+        let found = found.map_err(|error| Error::Generic { store: "S3", source: Box::new(NoCredentials(error)) })?;
         let credential = Arc::new(AwsCredential {
             key_id: found.access_key_id().into(),
             secret_key: found.secret_access_key().into(),

@@ -154,6 +154,10 @@ impl Storage {
 
 fn s3_client(settings: &SdkConfig, create_buckets: bool, metrics: &Metrics) -> Result<S3Client> {
     let endpoint = aws::s3_endpoint(settings);
+    // The client takes for granted that it can be parsed.
+    if let Some(url) = endpoint.as_deref().filter(|url| !is_http(url)) {
+        return Err(Error::invalid(format!("AWS_ENDPOINT_URL_S3 '{url}' is no URL such as https://s3.example.org")));
+    }
     let connector = requests::Connector { network: Handle::current(), metrics: metrics.clone() };
     let http = bucket::pool(&connector, endpoint.as_deref())
         .map_err(|error| Error::unavailable("connections to S3 cannot be set up").because(error))?;
@@ -161,6 +165,10 @@ fn s3_client(settings: &SdkConfig, create_buckets: bool, metrics: &Metrics) -> R
     let chain = chain.ok_or_else(|| Error::unavailable("there are no settings of AWS credentials"))?;
     let credentials = Arc::new(ChainCredentials::new(chain));
     Ok(S3Client { region: aws::region(settings), endpoint, credentials, http, create_buckets })
+}
+
+fn is_http(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// Where tables are below a place; a tenant has a folder where the place does not name it.

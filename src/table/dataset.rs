@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use futures::stream::{self, StreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use tokio::sync::Notify;
@@ -20,6 +21,9 @@ use crate::versions::{DatasetRecord, Head, VersionStore};
 /// Commits after which chunks are looked at for merging.
 const COMMITS_BEFORE_MERGE: u64 = 8;
 
+/// Commits that are read at the same time when a dataset is opened.
+const MAX_READS_AHEAD: usize = 32;
+
 /// See the module's comment.
 #[derive(Debug)]
 pub struct Dataset {
@@ -28,7 +32,7 @@ pub struct Dataset {
     table_id: String,
     root: Path,
     location: Url,
-    store: Arc<dyn ObjectStore>,
+    storage: Storage,
     versions: Arc<dyn VersionStore>,
     log: Log,
     /// Replaced as a whole by each newer state; readers hold the one they began with.
@@ -82,15 +86,14 @@ impl Dataset {
     ) -> Result<Self> {
         let root = storage.table_root(&record.tenant, &record.table_id);
         let location = storage.location(&root)?;
-        let store = Arc::clone(storage.store());
         Ok(Self {
             tenant: record.tenant.clone(),
             name: record.name.clone(),
             table_id: record.table_id.clone(),
-            log: Log::new(&store, &root, &location),
+            log: Log::new(storage.store(), &root, &location),
             root,
             location,
-            store,
+            storage: storage.clone(),
             versions,
             snapshot: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
@@ -130,7 +133,12 @@ impl Dataset {
 
     /// The store its chunks are in.
     pub fn store(&self) -> &Arc<dyn ObjectStore> {
-        &self.store
+        self.storage.store()
+    }
+
+    /// The place its files are in.
+    pub(super) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub(super) fn log(&self) -> &Log {
@@ -198,11 +206,21 @@ impl Dataset {
     pub async fn refresh(&self) -> Result<Arc<Snapshot>> {
         let _turn = self.refreshing.lock().await;
         let mut snapshot = self.snapshot();
-        while let Some(actions) = self.log.read(snapshot.log_version + 1).await? {
-            snapshot = Arc::new(snapshot.apply(snapshot.log_version + 1, &actions)?);
+        // One at first, which mostly tells that there is nothing new; the more there are the more at a time.
+        let mut ahead = 1;
+        loop {
+            let first = snapshot.log_version + 1;
+            let reads = (first..).take(ahead).map(|version| self.log.read(version));
+            let mut commits = stream::iter(reads).buffered(ahead);
+            while let Some(commit) = commits.next().await {
+                let Some(actions) = commit? else {
+                    self.install(Arc::clone(&snapshot));
+                    return Ok(snapshot);
+                };
+                snapshot = Arc::new(snapshot.apply(snapshot.log_version + 1, &actions)?);
+            }
+            ahead = (ahead * 2).min(MAX_READS_AHEAD);
         }
-        self.install(Arc::clone(&snapshot));
-        Ok(snapshot)
     }
 
     /// The newest state of a dataset that must exist.

@@ -33,7 +33,7 @@ const LOG_FOLDER: &str = "_delta_log";
 /// What a vacuum did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Vacuumed {
-    /// Files deleted.
+    /// Files deleted, with uploads that broke off and were ended.
     pub files_deleted: u64,
     /// Their bytes.
     pub bytes_deleted: u64,
@@ -61,6 +61,7 @@ impl Dataset {
         done.files_deleted += orphans.len() as u64;
         done.bytes_deleted += orphans.iter().map(|orphan| orphan.size).sum::<u64>();
         delete(self.store(), orphans.into_iter().map(|orphan| orphan.location).collect()).await?;
+        done.files_deleted += self.storage().end_uploads(self.root(), earlier(after.max(MIN_ORPHAN_AGE))).await?;
         Ok(done)
     }
 

@@ -1,4 +1,7 @@
-"""Fixtures: a running server, servers of a test's own, a client, and dataset names that no other test uses."""
+"""Fixtures: a running server, servers of a test's own, a client, and dataset names that no other test uses.
+
+Where servers keep their data is chosen by ``PANDAS_DB_TEST_BACKEND``: see ``backends``.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import backends
 import pyarrow.flight as flight
 import pytest
+from rest import Answer, FirstClient, call, upload_body
 
 READY = re.compile(r"pandas-db ready flight=(grpc(?:\+tls)?://\S+?:\d+)(?: http=(https?://\S+?:\d+))?\n")
 PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
@@ -43,7 +48,7 @@ class Server:
     arguments : list of str
         The command line after the program's name.
     storage : Path
-        Where it keeps its data.
+        The folder that ``--storage`` names; another backend has a place for it.
     log : Path
         Where its stderr goes.
     env : dict of str to str, optional
@@ -55,21 +60,24 @@ class Server:
     ----------
     flight, http : str
         The addresses that the ready line told; ``http`` is None when it is off.
+    storage : Path or ObjectPath
+        Where it keeps its data.
     pid : int
     """
 
     def __init__(
         self, arguments: list[str], storage: Path, log: Path, env: dict | None = None, cwd: Path | None = None
     ):
-        self.storage, self.log = storage, log
+        backend = backends.chosen()
+        self.storage, self.log = backend.place(storage, cwd), log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [binary(), *arguments],
+                [binary(), *backend.arguments(arguments, cwd)],
                 bufsize=0,  # So that communicate() sees whatever follows the ready line.
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=clean_environment(**(env or {})),
+                env=clean_environment(**backend.environment(), **(env or {})),
                 cwd=cwd,
             )
         self.pid = self.process.pid
@@ -142,13 +150,21 @@ def flags(**settings: object) -> list[str]:
     return words
 
 
-def serve(home: Path) -> Iterator[Server]:
-    """Start a server with default settings, and end it as an operator does; the body of a fixture."""
-    arguments = ["serve", *flags(listen="127.0.0.1:0", http="127.0.0.1:0", storage=home / "data")]
+def serve(home: Path, **settings: object) -> Iterator[Server]:
+    """Start a server with default settings but those given, and end it as an operator does; the body of a fixture."""
+    settings = {"listen": "127.0.0.1:0", "http": "127.0.0.1:0", **settings, "storage": home / "data"}
+    arguments = ["serve", *flags(**settings)]
     started = Server(arguments, home / "data", home / "stderr.log")
     yield started
     if started in _running:
         assert started.stop() == 0, started.errors()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Have what the servers keep their data in."""
+    with backends.running(tmp_path_factory.mktemp("backend")):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +196,24 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture
+def one_server(server: Server) -> list[Server]:
+    """The shared server, as the only one of its storage."""
+    return [server]
+
+
+@pytest.fixture
+def two_servers(start_server: Callable[..., Server]) -> list[Server]:
+    """Two servers of one storage."""
+    return [start_server(), start_server()]
+
+
+@pytest.fixture(params=["one_server", "two_servers"])
+def servers(request: pytest.FixtureRequest) -> list[Server]:
+    """Each way of having servers in turn."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
 def client(server: Server) -> Iterator[flight.FlightClient]:
     """A client of the shared server."""
     with server.connect() as connection:
@@ -187,10 +221,48 @@ def client(server: Server) -> Iterator[flight.FlightClient]:
 
 
 @pytest.fixture
+def rest(server):
+    """A function that makes a call to the shared server."""
+    return lambda *words, **headers: call(server.http, *words, **headers)
+
+
+@pytest.fixture
+def upload(rest):
+    """A function that uploads a frame, a list of records, or text, and returns the answer."""
+
+    def post(frame, name: str, *, key: str | None = None, **options) -> Answer:
+        headers = {"Idempotency_Key": key} if key else {}
+        return rest("POST", "/dataframes/upload", upload_body(frame, name, **options), **headers)
+
+    return post
+
+
+@pytest.fixture
+def first(server) -> FirstClient:
+    """The first SDK's client of the shared server."""
+    return FirstClient(server.http + "/", "a-token-of-another-time")
+
+
+@pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A dataset name of this test alone."""
     words = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name).strip("_")[:100]
     return f"{request.node.module.__name__}/{words}-{zlib.crc32(request.node.name.encode()):08x}"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register our mark."""
+    config.addinivalue_line("markers", "local_only(reason): the test is about a local disk, and runs on that alone")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is about a local disk on any other backend."""
+    if backends.name() == "local":
+        return
+    for item in items:
+        mark = item.get_closest_marker("local_only")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=f"local_only: {mark.args[0]}"))
 
 
 @pytest.hookimpl(hookwrapper=True)

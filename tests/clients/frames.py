@@ -9,7 +9,6 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pandas as pd
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 import wire
+from backends import Place
 
 FLIGHT_ERRORS = (pa.ArrowException, flight.FlightError, grpc.RpcError)
 
@@ -167,10 +167,10 @@ def table_name(name: str) -> str:
     return f'"{"/".join(schema) or "public"}"."{table}"'
 
 
-def location(server, result: dict) -> Path:
-    """Return the root of a dataset on disk: the Delta table that holds the first chunk of a load."""
+def location(server, result: dict) -> Place:
+    """Return the root of a dataset as it is stored: the Delta table that holds the first chunk of a load."""
     path = result["chunks"][0]["path"]
-    roots = [log.parent for log in Path(server.storage).rglob("_delta_log") if (log.parent / path).is_file()]
+    roots = [log.parent for log in server.storage.rglob("_delta_log") if (log.parent / path).is_file()]
     assert len(roots) == 1, f"{path} should be below one Delta table, not {roots}"
     return roots[0]
 

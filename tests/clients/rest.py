@@ -8,10 +8,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
+ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
 PATIENCE = 120  # Seconds after which a server that says nothing is taken for hung.
 
 
@@ -114,3 +117,10 @@ class FirstClient:
     def list_dataframes(self, prefix=None) -> dict:
         """Return what datasets there are."""
         return self._call("GET", "/dataframes", {"prefix": prefix} if prefix else None)
+
+
+def records(rest: Callable[..., Answer], name: str, query: str = "") -> list[dict]:
+    """Read the rows of a dataset."""
+    answer = rest("GET", f"/dataframes/{urllib.parse.quote(name)}{query}")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json"), answer
+    return answer.json

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import deltalake
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.flight as flight
+from backends import Place
 from frames import get, load, sql, table_name
+from other_readers import delta_rows, scan_delta
 from pandas.testing import assert_frame_equal
 from versions import delete_version, list_versions, named, root_of, states
 
@@ -65,8 +64,8 @@ def assert_same_answers(now: dict[str, pa.Table], before: dict[str, pa.Table]) -
         assert_frame_equal(now[asked].to_pandas(), table.to_pandas(), obj=asked)
 
 
-def files_on_disk(root: Path) -> set[str]:
-    """Return the data files below the root of a dataset."""
+def files_on_disk(root: Place) -> set[str]:
+    """Return the data files below the root of a dataset, whatever it is stored on."""
     return {str(path.relative_to(root)) for path in root.rglob("*.parquet") if "_delta_log" not in path.parts}
 
 
@@ -74,10 +73,10 @@ def assert_delta_readers_agree(client: flight.FlightClient, name: str) -> None:
     """Check that delta-rs and polars see the rows of the live versions and no others."""
     root, live = root_of(client, name), get(client, name)
     expected = sorted(zip(live["x"].to_pylist(), live["c"].to_pylist(), live["day"].to_pylist()))
-    table = pa.table(deltalake.DeltaTable(str(root)).to_pyarrow_table())
+    table = delta_rows(root)
     assert sorted(zip(table["x"].to_pylist(), table["c"].to_pylist(), table["day"].to_pylist())) == expected
-    assert sorted(pl.scan_delta(str(root)).select("x", "c", "day").collect().rows()) == expected
-    assert sorted(pl.scan_delta(str(root)).filter(pl.col("x") < 50).select("x").collect()["x"].to_list()) == [
+    assert sorted(scan_delta(root).select("x", "c", "day").collect().rows()) == expected
+    assert sorted(scan_delta(root).filter(pl.col("x") < 50).select("x").collect()["x"].to_list()) == [
         x for x, *_ in expected if x < 50
     ]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Event
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from frames import assert_tables_equal, get, load, sql, table_name
+from other_readers import parquet_file
 from small_chunks import DATE, answers, assert_delta_readers_agree, assert_same_answers, chunks, load_a_mixture, rows
 from versions import (
     compact,
@@ -127,7 +127,7 @@ def test_a_chunk_after_compaction_is_of_one_partition_and_readable(start_server)
         root, found = root_of(client, "own/data"), chunks(client, "own/data")
         assert len(found) <= 15
         for chunk in found:
-            table = pq.ParquetFile(root / chunk["path"]).read()
+            table = parquet_file(root / chunk["path"]).read()
             assert str(Path(chunk["path"]).parent) == chunk["partition"]
             assert len(table["day"].unique()) == 1
             assert chunk["partition"].startswith(f"day/{table['day'][0].as_py()}/x/from_")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from pathlib import Path
 
-import deltalake
 import numpy as np
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pytest
+from backends import Place
 from frames import assert_tables_equal, categories, get, get_info, load, location, refused, sql, table_name
+from other_readers import delta_rows, scan_delta
 
 
 def column(kind: pa.DataType, *values: object) -> pa.Table:
@@ -20,12 +19,12 @@ def column(kind: pa.DataType, *values: object) -> pa.Table:
     return pa.table({"c": pa.array(values or [None], kind)})
 
 
-def read_as_delta(root: Path) -> list[dict]:
+def read_as_delta(root: Place) -> list[dict]:
     """Return the rows that delta-rs sees, without the hidden columns, the same as polars sees."""
-    table = pa.table(deltalake.DeltaTable(str(root)).to_pyarrow_table())
+    table = delta_rows(root)
     shown = [name for name in table.column_names if not name.startswith("__pdb_")]
     assert table.column_names[: len(shown)] == shown, "hidden columns are the last"
-    by_polars = pl.scan_delta(str(root)).select(shown).collect()
+    by_polars = scan_delta(root).select(shown).collect()
     assert sorted(map(str, by_polars.rows())) == sorted(
         str(tuple(row.values())) for row in table.select(shown).to_pylist()
     )

@@ -51,6 +51,7 @@ from versions import (
 )
 from writes import write
 
+pytestmark = pytest.mark.local_only("the names and the bytes of files are held against golden ones")
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 UPDATE = "PANDAS_DB_UPDATE_GOLDEN"
 NAME = "golden/sales"

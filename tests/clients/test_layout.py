@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-import deltalake
 import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from backends import Place
 from frames import assert_tables_equal, get, load, location
+from other_readers import delta_rows, delta_table, parquet_file, scan_delta
 
 EPOCH = datetime.date(1970, 1, 1)
 
@@ -29,7 +28,7 @@ def chunks_by_folder(server, result: dict) -> dict[str, list[pa.Table]]:
     root = location(server, result)
     by_folder: dict[str, list[pa.Table]] = {}
     for chunk in result["chunks"]:
-        table = pq.ParquetFile(root / chunk["path"]).read()
+        table = parquet_file(root / chunk["path"]).read()
         assert table.num_rows == chunk["rows"]
         folder = str(Path(chunk["path"]).parent)
         assert folder == (chunk["partition"] or ".") or chunk["partition"] == "", chunk
@@ -200,7 +199,7 @@ def test_a_chunk_is_zstd_parquet_with_the_hidden_columns_last(server, client, na
     root = location(server, result)
     assert [chunk["number"] for chunk in result["chunks"]] == list(range(1, len(result["chunks"]) + 1))
     for chunk in result["chunks"]:
-        file = pq.ParquetFile(root / chunk["path"])
+        file = parquet_file(root / chunk["path"])
         names = file.schema_arrow.names
         assert names[:3] == ["day", "x", "s"]
         assert len(names) >= 4 and all(column.startswith("__pdb_") for column in names[3:])
@@ -221,9 +220,9 @@ def test_chunks_of_one_load_hold_one_partition_each(server, client, name):
 # Other readers of the same table
 
 
-def read_as_delta(root: Path) -> pa.Table:
+def read_as_delta(root: Place) -> pa.Table:
     """Read the table with delta-rs, in order, without the hidden columns."""
-    table = pa.table(deltalake.DeltaTable(str(root)).to_pyarrow_table())
+    table = delta_rows(root)
     shown = [column for column in table.column_names if not column.startswith("__pdb_")]
     assert table.column_names[: len(shown)] == shown, "hidden columns are the last"
     assert len(shown) < table.num_columns
@@ -242,20 +241,20 @@ def test_delta_readers_see_the_union_of_the_live_versions(server, client, name):
     assert read_as_delta(root).to_pylist() == rows(1, 2, 3).to_pylist()
     load(client, rows(7, 8), name, keep_last=True)
     assert read_as_delta(root).to_pylist() == rows(2, 7, 8).to_pylist()
-    shown = pl.read_delta(str(root)).select("day", "x", "s").sort("x")
+    shown = scan_delta(root).select("day", "x", "s").sort("x").collect()
     assert shown.rows() == [tuple(row.values()) for row in rows(2, 7, 8).to_pylist()]
 
 
 def test_a_rejected_load_is_not_in_the_delta_table(server, client, name):
     root = location(server, load(client, pa.table({"x": [1]}), name))
-    before = deltalake.DeltaTable(str(root)).version()
+    before = delta_table(root).version()
     with pytest.raises(pa.ArrowInvalid):
         load(client, pa.table({"x": [2]}), name, total_rows=9)
-    assert deltalake.DeltaTable(str(root)).version() == before
+    assert delta_table(root).version() == before
     assert read_as_delta(root)["x"].to_pylist() == [1]
 
 
 def test_names_never_become_paths(server, client, name):
     root = location(server, load(client, pa.table({"x": [1]}), f"{name}/CON"))
-    assert Path(server.storage).resolve() in root.resolve().parents
+    assert server.storage.resolve() in root.resolve().parents
     assert "CON" not in root.parts

@@ -2,50 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-
 import pyarrow as pa
 import pyarrow.flight as flight
-import pytest
+from at_once import all_at_once
 from conftest import Server
 from frames import FLIGHT_ERRORS, get, load, sql, table_name
 from versions import delete_version, frame, instant, list_versions, set_retention, states, values
 
 WRITERS = 32
-
-
-@pytest.fixture
-def one_server(server: Server) -> list[Server]:
-    """The shared server, as the only one of its storage."""
-    return [server]
-
-
-@pytest.fixture
-def two_servers(start_server: Callable[..., Server]) -> list[Server]:
-    """Two servers of one storage."""
-    return [start_server(), start_server()]
-
-
-@pytest.fixture(params=["one_server", "two_servers"])
-def servers(request: pytest.FixtureRequest) -> list[Server]:
-    """Each way of having servers in turn."""
-    return request.getfixturevalue(request.param)
-
-
-def all_at_once(servers: list[Server], number: int, act: Callable[[flight.FlightClient, int], object]) -> list:
-    """Call a function from many threads, each with a client of its own, none before all are connected."""
-    start = Barrier(number)
-
-    def one(place: int) -> object:
-        with servers[place % len(servers)].connect() as client:
-            list(client.list_flights(criteria=b"no such dataset"))
-            start.wait()
-            return act(client, place)
-
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(one, range(number)))
 
 
 def assert_all_are_versions(servers: list[Server], name: str, results: list[dict], first: int = 1) -> None:

@@ -187,6 +187,7 @@ def test_no_auth_on_a_public_address_starts_with_insecure(start_server):
     assert server.stop() == 0
 
 
+@pytest.mark.local_only("it tells by the folder that was written to which setting was taken")
 @pytest.mark.parametrize("winner", ["flag", "env", "file"])
 def test_flag_beats_environment_beats_file(tmp_path, start_server, winner):
     """The storage that is written to tells which setting was taken."""
@@ -205,6 +206,7 @@ def test_flag_beats_environment_beats_file(tmp_path, start_server, winner):
     assert [source for source, folder in folders.items() if holds_data(folder)] == [winner]
 
 
+@pytest.mark.local_only("the default storage is a folder")
 def test_no_arguments_at_all_serve_with_the_defaults(tmp_path):
     """Only the addresses are set, by the environment; the storage is the default one below the working folder."""
     env = {"PANDAS_DB_LISTEN": "127.0.0.1:0", "PANDAS_DB_HTTP": "127.0.0.1:0"}

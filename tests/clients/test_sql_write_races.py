@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Event
+from threading import Event
 
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
+from at_once import all_at_once
 from conftest import Server
 from frames import FLIGHT_ERRORS, get, load, sql, table_name
 from versions import compact, list_versions, named, vacuum
@@ -19,42 +18,9 @@ from writes import write
 WRITERS = 8
 
 
-@pytest.fixture
-def one_server(server: Server) -> list[Server]:
-    """The shared server, as the only one of its storage."""
-    return [server]
-
-
-@pytest.fixture
-def two_servers(start_server: Callable[..., Server]) -> list[Server]:
-    """Two servers of one storage."""
-    return [start_server(), start_server()]
-
-
-@pytest.fixture(params=["one_server", "two_servers"])
-def servers(request: pytest.FixtureRequest) -> list[Server]:
-    """Each way of having servers in turn."""
-    return request.getfixturevalue(request.param)
-
-
 def code(error: Exception) -> str:
     """Return the code that a refusal begins with."""
     return re.search(r"\[([A-Z_]+)\] \S", str(error)).group(1)
-
-
-def all_at_once(
-    servers: list[Server], act: Callable[[flight.FlightClient, int], object], number: int = WRITERS
-) -> list:
-    """Call a function from many threads, each with a client of its own, none before all are connected."""
-    start = Barrier(number)
-
-    def run(index: int) -> object:
-        with servers[index % len(servers)].connect() as client:
-            start.wait()
-            return act(client, index)
-
-    with ThreadPoolExecutor(number) as pool:
-        return list(pool.map(run, range(number)))
 
 
 def insist(client: flight.FlightClient, statement: str, is_alone: bool) -> int:
@@ -76,7 +42,7 @@ def test_no_increment_is_lost(servers, name):
             statement = f"UPDATE {table_name(name)} SET n = n + 1 WHERE k = 'a'"
             assert insist(client, statement, len(servers) == 1) == 1
 
-    all_at_once(servers, increment)
+    all_at_once(servers, WRITERS, increment)
     for server in servers:
         with server.connect() as client:
             assert get(client, name).to_pydict() == {"k": ["a", "b"], "n": [WRITERS * times, 0]}
@@ -97,7 +63,7 @@ def test_loads_race_deletes(servers, name):
             load(client, pa.table({"id": list(range(first, first + size))}), name, external_key=f"k{index}")
         return 0
 
-    deleted = sum(all_at_once(servers, act))
+    deleted = sum(all_at_once(servers, WRITERS, act))
     sent = [id for index in range(0, WRITERS, 2) for id in range(index * loads * size, (index + 1) * loads * size)]
     with servers[0].connect() as client:
         deleted += write(client, f"DELETE FROM {table_name(name)} WHERE id % 2 = 1")
@@ -114,7 +80,7 @@ def test_merges_of_the_same_keys_make_one_row_each(servers, name):
         WHEN MATCHED THEN UPDATE SET n = n + 1
         WHEN NOT MATCHED THEN INSERT VALUES (s.k, 1)
     """
-    counts = all_at_once(servers, lambda client, _: insist(client, statement, len(servers) == 1))
+    counts = all_at_once(servers, WRITERS, lambda client, _: insist(client, statement, len(servers) == 1))
     assert counts == [20] * WRITERS
     with servers[-1].connect() as client:
         assert sorted(get(client, name).to_pylist(), key=str) == sorted(
@@ -135,7 +101,7 @@ def test_merges_of_chunks_and_vacuums_do_not_disturb_statements(servers, name):
             else:
                 insist(client, f"UPDATE {table_name(name)} SET n = n + 1 WHERE id >= {index}", len(servers) == 1)
 
-    all_at_once(servers, act)
+    all_at_once(servers, WRITERS, act)
     expected = [3 * sum(index <= id for index in range(WRITERS) if index % 4 != 3) for id in range(12)]
     with servers[0].connect() as client:
         assert get(client, name).to_pydict() == {"id": list(range(12)), "n": expected}
@@ -150,7 +116,7 @@ def test_of_many_creators_one_succeeds(servers, name, query):
             return code(error)
         return "created"
 
-    outcomes = all_at_once(servers, create)
+    outcomes = all_at_once(servers, WRITERS, create)
     assert sorted(outcomes) == ["ALREADY_EXISTS"] * (WRITERS - 1) + ["created"]
     with servers[0].connect() as client:
         assert len(list_versions(client, name)) == 1
@@ -177,7 +143,7 @@ def test_a_replacement_is_seen_whole(servers, name):
             found = get(client, name)["n"].to_pylist()
             assert len(found) == 100 and len(set(found)) == 1, found
 
-    all_at_once(servers, act, 4)
+    all_at_once(servers, 4, act)
     with servers[0].connect() as client:
         assert [each["version"] for each in list_versions(client, name)] == [1]
 
@@ -190,7 +156,7 @@ def test_inserts_of_many_writers_are_a_version_each(servers, name):
         for number in range(3):
             assert write(client, f"INSERT INTO {table_name(name)} VALUES ({index}), ({number + 100})") == 2
 
-    all_at_once(servers, insert)
+    all_at_once(servers, WRITERS, insert)
     with servers[0].connect() as client:
         assert len(list_versions(client, name)) == 3 * WRITERS + 1
         assert get(client, name).num_rows == 6 * WRITERS

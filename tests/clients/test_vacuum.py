@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 
-import deltalake
 import numpy as np
 import pyarrow as pa
 import pyarrow.flight as flight
-import pyarrow.parquet as pq
 import pytest
 from conftest import Server
 from frames import assert_tables_equal, get, get_command, get_info, list_names, load, refused, sql, table_name
+from other_readers import delta_table, parquet_file
 from small_chunks import (
     DATE,
     answers,
@@ -79,7 +78,7 @@ def test_vacuum_leaves_what_is_needed_and_nothing_else(eager):
             root = root_of(client, "own/data")
             needed = {chunk["path"] for chunk in chunks(client, "own/data")}
             assert files_on_disk(root) == needed
-            uris = deltalake.DeltaTable(str(root)).file_uris()
+            uris = delta_table(root).file_uris()
             assert len(uris) == len(needed)
             assert_delta_readers_agree(client, "own/data")
         assert set(states(client, "own/data")) == live
@@ -290,7 +289,7 @@ def test_delta_readers_see_the_live_rows_after_each_step(eager):
         assert get(client, "own/data")["x"].to_pylist() == expected
         root = root_of(client, "own/data")
         for file in files_on_disk(root):
-            table = pq.ParquetFile(root / file).read()
+            table = parquet_file(root / file).read()
             hidden = [each for each in table.column_names if each.startswith("__pdb_")]
             assert table.column_names[-len(hidden) :] == hidden
             assert set(table["x"].to_pylist()) & set(expected)

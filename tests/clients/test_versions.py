@@ -8,7 +8,6 @@ import itertools
 import json
 import time
 
-import deltalake
 import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
@@ -25,6 +24,7 @@ from frames import (
     sql,
     table_name,
 )
+from other_readers import delta_rows
 from versions import (
     ACTIONS,
     HISTORY,
@@ -208,7 +208,7 @@ def test_describe_tells_schema_keys_and_sums(client, name):
     assert told["chunks"] == result["chunks_total"] + 1
     assert told["bytes"] > 0
     assert told["retention"] == {}
-    table = pa.table(deltalake.DeltaTable(str(root_of(client, name))).to_pyarrow_table())
+    table = delta_rows(root_of(client, name))
     assert sorted(value.as_py() for value in table["id"]) == [1, 1, 2, 3]
 
 

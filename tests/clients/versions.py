@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import json
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
+import backends
 import pyarrow as pa
 import pyarrow.flight as flight
+from backends import Place
 from frames import get, load, table_name
 
 ACTIONS = (
@@ -90,11 +90,9 @@ def vacuum(client: flight.FlightClient, name: str) -> dict:
     return act_once(client, "vacuum", name)
 
 
-def root_of(client: flight.FlightClient, name: str) -> Path:
+def root_of(client: flight.FlightClient, name: str) -> Place:
     """Return the folder of a dataset, as describe_dataframe tells it."""
-    address = urlsplit(describe(client, name)["location"])
-    assert (address.scheme, address.netloc) == ("file", "")
-    return Path(unquote(address.path))
+    return backends.at(describe(client, name)["location"])
 
 
 def named(name: str, suffix: str) -> str:

@@ -1,6 +1,6 @@
 //! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
-//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line), and that of the Python SDK
-//! in `python/tests`, on the newest and on the oldest pandas that it supports.
+//! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line; and what is in `deploy`),
+//! and that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports.
 //!
 //! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
@@ -93,10 +93,12 @@ fn node_modules() -> PathBuf {
 fn real_clients() {
     let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
     let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
+    let deploy = python("deploy-venv", PYTHON, "tests/clients/deploy-requirements.txt");
     install_sdk(&own);
-    run(pytest(&own, "tests/clients")
-        .env("PANDAS_DB_SUPERSET_PYTHON", superset)
-        .env("PANDAS_DB_NODE_MODULES", node_modules()));
+    let mut suite = pytest(&own, "tests/clients");
+    suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules());
+    // What deploy/ is tried on stands in for AWS in the other tests too.
+    run(suite.env("PANDAS_DB_DEPLOY_PYTHON", &deploy).env("PANDAS_DB_STAND_INS", &deploy));
 }
 
 #[test]

@@ -36,7 +36,7 @@ use crate::proto::{ListVersions, LoadDataframe, VersionInfo};
 /// What `import-legacy` takes.
 #[derive(Debug, clap::Args)]
 pub struct ImportLegacyArgs {
-    /// Folder with the content of the first pandas-db's bucket
+    /// The first pandas-db's bucket (s3://bucket or s3://bucket/prefix), or a folder with its content
     #[arg(value_name = "SOURCE")]
     pub source: String,
     /// Put this and a slash before the name of every dataset
@@ -52,7 +52,7 @@ pub struct ImportLegacyArgs {
 
 /// Loads all versions and prints a line for each dataset.
 pub(super) async fn run(args: ImportLegacyArgs) -> Result<()> {
-    let place = Place::open(&args.source)?;
+    let place = Place::open(&args.source).await?;
     let looking = progress::spinner("listing the files");
     let plan = layout::plan(&place).await;
     looking.finish_and_clear();

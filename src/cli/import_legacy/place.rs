@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
 use object_store::{GetResult, GetResultPayload, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tempfile::NamedTempFile;
 
 use crate::cli::blocking;
+use crate::config::{StoragePlace, TENANT_PLACE};
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::storage::Storage;
 
 /// A `last_key.txt` holds a date and a time, or a UUID.
 const MAX_SMALL_BYTES: u64 = 1 << 10;
 
-/// A folder, or in time a bucket.
+/// A folder or a bucket.
 #[derive(Debug)]
 pub(super) struct Place {
     store: Arc<dyn ObjectStore>,
@@ -40,29 +44,27 @@ impl LocalFile {
 }
 
 impl Place {
-    /// Opens what `--source` names.
+    /// Opens the folder or bucket that was named.
     ///
     /// # Errors
     /// [`Kind::NotFound`](crate::error::Kind::NotFound) for a folder that is not there,
-    /// [`Kind::Unimplemented`](crate::error::Kind::Unimplemented) for a URL that this version does not open.
-    pub(super) fn open(source: &str) -> Result<Self> {
-        let folder = match source.split_once("://") {
-            None => PathBuf::from(source),
-            Some(("file", _)) => url::Url::parse(source)
-                .ok()
-                .and_then(|url| url.to_file_path().ok())
-                .ok_or_else(|| Error::invalid(format!("'{source}' is no URL of a folder")))?,
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a URL of something else,
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) for a bucket that cannot be read.
+    pub(super) async fn open(source: &str) -> Result<Self> {
+        let store = match source.split_once("://") {
+            None => open_folder(Path::new(source))?,
+            Some(("file", _)) => {
+                let url = url::Url::parse(source).ok().and_then(|url| url.to_file_path().ok());
+                open_folder(&url.ok_or_else(|| Error::invalid(format!("'{source}' is no URL of a folder")))?)?
+            }
+            Some(("s3", place)) if !place.contains(TENANT_PLACE) => open_bucket(source).await?,
             Some((scheme, _)) => {
-                return Err(Error::unimplemented(format!(
-                    "'{source}': {scheme}:// is not available in this version; copy the bucket to a folder and name \
-                     that"
+                return Err(Error::invalid(format!(
+                    "'{source}': {scheme}:// is not known; name a folder or s3://bucket"
                 )));
             }
         };
-        let is_folder = folder.is_dir();
-        let store = LocalFileSystem::new_with_prefix(&folder).ok().filter(|_| is_folder);
-        let store = store.ok_or_else(|| Error::not_found(format!("there is no folder {}", folder.display())))?;
-        Ok(Self { store: Arc::new(store), named: source.into() })
+        Ok(Self { store, named: source.into() })
     }
 
     /// All files.
@@ -126,20 +128,44 @@ impl Place {
     }
 }
 
+fn open_folder(folder: &Path) -> Result<Arc<dyn ObjectStore>> {
+    let is_folder = folder.is_dir();
+    let store = LocalFileSystem::new_with_prefix(folder).ok().filter(|_| is_folder);
+    let store = store.ok_or_else(|| Error::not_found(format!("there is no folder {}", folder.display())))?;
+    Ok(Arc::new(store))
+}
+
+/// The objects of a bucket below the prefix of its URL.
+async fn open_bucket(source: &str) -> Result<Arc<dyn ObjectStore>> {
+    let place = StoragePlace::parse(source).map_err(|error| {
+        Error::invalid(format!("'{source}' is no URL of a bucket; write s3://bucket or s3://bucket/prefix"))
+            .because(error)
+    })?;
+    let StoragePlace::S3 { bucket, prefix } = &place else {
+        return Err(Error::internal("a URL of a bucket was read as that of a folder"));
+    };
+    let storage = Storage::open(&place, false, &Metrics::default()).await?;
+    storage.check().await?;
+    let root = object_store::path::Path::parse(format!("{bucket}/{prefix}").trim_end_matches('/'))
+        .map_err(|error| Error::invalid(format!("'{source}' is no URL of a bucket: {error}")))?;
+    Ok(Arc::new(PrefixStore::new(Arc::clone(storage.store()), root)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::Kind;
 
-    #[test]
-    fn places_that_cannot_be_opened_are_named() {
-        let bucket = Place::open("s3://bucket/x").unwrap_err();
-        assert_eq!(bucket.kind(), Kind::Unimplemented);
-        assert!(bucket.message().contains("copy the bucket"), "{bucket}");
-        assert_eq!(Place::open("/nowhere/at/all").unwrap_err().kind(), Kind::NotFound);
-        assert!(Place::open("file://host:x").is_err());
+    #[tokio::test]
+    async fn places_that_cannot_be_opened_are_named() {
+        for source in ["gs://bucket/x", "s3://df-{tenant}", "s3://B", "file://host:x"] {
+            let error = Place::open(source).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid);
+            assert!(error.message().contains(source), "{error}");
+        }
+        assert_eq!(Place::open("/nowhere/at/all").await.unwrap_err().kind(), Kind::NotFound);
         let folder = tempfile::tempdir().unwrap();
-        assert!(Place::open(&format!("file://{}", folder.path().display())).is_ok());
-        assert!(Place::open(folder.path().to_str().unwrap()).is_ok());
+        assert!(Place::open(&format!("file://{}", folder.path().display())).await.is_ok());
+        assert!(Place::open(folder.path().to_str().unwrap()).await.is_ok());
     }
 }
