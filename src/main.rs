@@ -41,6 +41,9 @@ enum Command {
     /// Run the server (also without any command)
     #[command(args_override_self = true, allow_negative_numbers = true)]
     Serve(Box<ServeArgs>),
+    /// Make the table of --versions dynamodb://TABLE, and try storage and version store; takes the settings of serve
+    #[command(args_override_self = true, allow_negative_numbers = true)]
+    Init(Box<ServeArgs>),
     /// Add, remove or list the users of --auth users
     #[command(subcommand)]
     User(UserCommand),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Serve(args)) => serve(*args),
+        Some(Command::Init(args)) => operate(*args, |config| async move { pandas_db::cli::init(&config).await }),
         Some(Command::User(command)) => report(command.run()),
         Some(Command::Client(command)) => match command.check() {
             Ok(()) => report(run(pandas_db::cli::run(*command))),
@@ -84,8 +88,8 @@ fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result
         options.iter().find(is_given).and_then(Arg::get_long).map(|long| format!("--{long}"))
     };
     let misplaced = match matches.subcommand_name() {
-        None | Some("serve" | "user") => given(options::<ServerOptions>())
-            .map(|option| format!("{option} is for the commands that talk to a server, not for serve and user")),
+        None | Some("serve" | "init" | "user") => given(options::<ServerOptions>())
+            .map(|option| format!("{option} is for the commands that talk to a server, not for serve, init and user")),
         Some(_) => None,
     };
     let misplaced = misplaced.or_else(|| {
@@ -117,6 +121,17 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(config) => {
             pandas_db::telemetry::start(config.log_format);
             run(pandas_db::server::serve(config)).map_or_else(refuse, |()| ExitCode::SUCCESS)
+        }
+        Err(error) => refuse(error),
+    }
+}
+
+/// Runs a command that works on what a server has, with the server's settings.
+fn operate<F: Future<Output = Result<()>>>(args: ServeArgs, command: impl FnOnce(Config) -> F) -> ExitCode {
+    match args.with_file().and_then(|args| Config::from_args(&args)) {
+        Ok(config) => {
+            pandas_db::telemetry::start(config.log_format);
+            report(run(command(config)))
         }
         Err(error) => refuse(error),
     }

@@ -40,6 +40,11 @@ struct S3Labels {
     operation: S3Operation,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DynamoDbLabels {
+    operation: String,
+}
+
 type LatencyFamily = Family<CallLabels, Histogram, fn() -> Histogram>;
 
 /// The counters of one server process. Cheap to clone: all clones count together.
@@ -66,6 +71,7 @@ pub struct Metrics {
     /// Calls now running.
     pub calls_running: Gauge,
     s3_requests: Family<S3Labels, Counter>,
+    dynamodb_requests: Family<DynamoDbLabels, Counter>,
     latency: LatencyFamily,
 }
 
@@ -88,6 +94,7 @@ impl Default for Metrics {
             rows_sent: Counter::default(),
             calls_running: Gauge::default(),
             s3_requests: Family::default(),
+            dynamodb_requests: Family::default(),
             latency: Family::new_with_constructor(latency_histogram),
         }
     }
@@ -113,6 +120,11 @@ impl Metrics {
         self.s3_requests.get_or_create(&S3Labels { operation }).inc();
     }
 
+    /// Counts a request to DynamoDB, each try of it, by its name there: `GetItem`, `PutItem`, …
+    pub fn count_dynamodb_request(&self, operation: &str) {
+        self.dynamodb_requests.get_or_create(&DynamoDbLabels { operation: operation.into() }).inc();
+    }
+
     /// The Prometheus text of everything counted, with the process's resident memory as of now.
     pub fn render(&self) -> String {
         let mut registry = Registry::with_prefix("pandas_db");
@@ -127,6 +139,7 @@ impl Metrics {
         registry.register("rows_sent", "Rows sent to clients", self.rows_sent.clone());
         registry.register("calls_running", "Calls now running", self.calls_running.clone());
         registry.register("s3_requests", "Requests to S3, each try", self.s3_requests.clone());
+        registry.register("dynamodb_requests", "Requests to DynamoDB, each try", self.dynamodb_requests.clone());
         registry.register("call_duration_seconds", "Time from call to end", self.latency.clone());
         let memory: Gauge<i64, AtomicI64> = Gauge::default();
         memory.set(memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as i64));

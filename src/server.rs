@@ -62,7 +62,7 @@ pub async fn serve(config: Config) -> Result<()> {
     };
     let metrics = Metrics::default();
     let storage = stores::storage(&config, &metrics).await?;
-    let (versions, secret) = stores::versions(&config).await?;
+    let (versions, secret) = stores::versions(&config, &metrics).await?;
     let (service, http_state, maintenance) = build(&config, metrics, Catalog::new(storage, versions), &secret)?;
     let (drain, audit) = (service.drain.clone(), service.audit.clone());
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);

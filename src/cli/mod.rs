@@ -1,5 +1,5 @@
 //! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact`, `vacuum` and `import-legacy`, all
-//! over Arrow Flight; and `user`, which changes the users file.
+//! over Arrow Flight; and what asks no server: `user`, which changes the users file, and `init`.
 //!
 //! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
 //! all, `rm` deletes nothing unless somebody said yes, progress is drawn on a terminal only, and a reader that closes
@@ -12,6 +12,7 @@ mod connect;
 mod download;
 mod get;
 mod import_legacy;
+mod init;
 mod input;
 mod ls;
 mod output;
@@ -31,6 +32,7 @@ pub use compact::CompactArgs;
 pub use connect::ServerOptions;
 pub use get::GetArgs;
 pub use import_legacy::ImportLegacyArgs;
+pub use init::init;
 pub use ls::LsArgs;
 pub use put::PutArgs;
 pub use rm::RmArgs;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::auth::SigningSecret;
+use crate::aws;
 use crate::config::{Config, VersionsPlace};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::storage::Storage;
-use crate::versions::{EmbeddedVersionStore, VersionStore};
+use crate::versions::{DynamoVersionStore, EmbeddedVersionStore, VersionStore};
 
 /// The storage of `--storage`, which answers.
 ///
@@ -25,19 +26,23 @@ pub(super) async fn storage(config: &Config, metrics: &Metrics) -> Result<Storag
 ///
 /// # Errors
 /// When it cannot be opened, or refuses.
-pub(super) async fn versions(config: &Config) -> Result<(Arc<dyn VersionStore>, SigningSecret)> {
+pub(super) async fn versions(config: &Config, metrics: &Metrics) -> Result<(Arc<dyn VersionStore>, SigningSecret)> {
     if let Some(warning) = config.versions.warning(&config.storage) {
         warn!("{warning}");
     }
-    let versions: Arc<dyn VersionStore> = match &config.versions {
-        VersionsPlace::Embedded(file) => Arc::new(EmbeddedVersionStore::open(file)?),
-        VersionsPlace::DynamoDb { table } => {
-            return Err(Error::invalid(format!("--versions dynamodb://{table}: not available in this version")));
+    let given = config.handle_key.as_ref().map(SigningSecret::open).transpose()?;
+    match (&config.versions, given) {
+        (VersionsPlace::Embedded(file), given) => {
+            let unnamed = || Error::internal("there is no place for the secret that signs tickets");
+            Ok((Arc::new(EmbeddedVersionStore::open(file)?), given.ok_or_else(unnamed)?))
         }
-    };
-    let secret = match &config.handle_key {
-        Some(key) => SigningSecret::open(key)?,
-        None => SigningSecret::kept(SigningSecret::made())?,
-    };
-    Ok((versions, secret))
+        (VersionsPlace::DynamoDb { table }, given) => {
+            let versions = DynamoVersionStore::open(&aws::load().await, table, metrics).await?;
+            let secret = match given {
+                Some(secret) => secret,
+                None => SigningSecret::kept(versions.keep_secret(SigningSecret::made()).await?)?,
+            };
+            Ok((Arc::new(versions), secret))
+        }
+    }
 }

@@ -101,7 +101,7 @@ impl Catalog {
                 return Ok(dataset);
             }
             // A crash came between the end of the dataset and that of its name.
-            self.forget(&record.table_id).await?;
+            self.forget(&record).await?;
         }
     }
 
@@ -112,7 +112,7 @@ impl Catalog {
     pub async fn delete(&self, caller: &Principal, name: &DatasetName) -> Result<()> {
         let (dataset, _) = self.open(caller, name, Access::Admin).await?;
         Arc::clone(&dataset).end().await?;
-        self.forget(dataset.table_id()).await
+        self.forget(&dataset.record(Head::default())).await
     }
 
     /// Begins a load of a dataset, which it makes, or ends and makes anew, as `creation` says. It exists for readers
@@ -149,9 +149,9 @@ impl Catalog {
         }
     }
 
-    async fn forget(&self, table_id: &str) -> Result<()> {
-        self.versions.forget(table_id, clock::now()).await?;
-        self.let_go(table_id);
+    async fn forget(&self, record: &DatasetRecord) -> Result<()> {
+        self.versions.forget(record, clock::now()).await?;
+        self.let_go(&record.table_id);
         Ok(())
     }
 

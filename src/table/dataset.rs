@@ -14,9 +14,9 @@ use super::delta::Log;
 use super::lease::{Lease, Leases};
 use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
-use crate::names::DatasetName;
+use crate::names::{DatasetName, TenantId};
 use crate::storage::Storage;
-use crate::versions::{DatasetRecord, VersionStore};
+use crate::versions::{DatasetRecord, Head, VersionStore};
 
 /// Commits after which chunks are looked at for merging.
 const COMMITS_BEFORE_MERGE: u64 = 8;
@@ -27,6 +27,7 @@ const MAX_READS_AHEAD: usize = 32;
 /// See the module's comment.
 #[derive(Debug)]
 pub struct Dataset {
+    tenant: TenantId,
     name: DatasetName,
     table_id: String,
     root: Path,
@@ -86,6 +87,7 @@ impl Dataset {
         let root = storage.table_root(&record.tenant, &record.table_id);
         let location = storage.location(&root)?;
         Ok(Self {
+            tenant: record.tenant.clone(),
             name: record.name.clone(),
             table_id: record.table_id.clone(),
             log: Log::new(storage.store(), &root, &location),
@@ -102,6 +104,11 @@ impl Dataset {
             unmerged: AtomicU64::new(0),
             background,
         })
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
     }
 
     /// Its name.
@@ -225,9 +232,15 @@ impl Dataset {
         if snapshot.exists() { Ok(snapshot) } else { Err(unknown_dataset(&self.name)) }
     }
 
+    /// Its record, as of a state of it.
+    pub(super) fn record(&self, head: Head) -> DatasetRecord {
+        let (tenant, name, table_id) = (self.tenant.clone(), self.name.clone(), self.table_id.clone());
+        DatasetRecord { tenant, name, table_id, head }
+    }
+
     /// Tells the version store how the dataset stands.
     pub(super) async fn advance_head(&self, snapshot: &Snapshot) -> Result<()> {
-        self.versions.advance(&self.table_id, snapshot.head()).await
+        self.versions.advance(&self.record(snapshot.head())).await
     }
 }
 

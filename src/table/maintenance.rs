@@ -68,19 +68,21 @@ impl Maintenance {
     }
 
     async fn pass(&self) {
-        let mut after: Option<String> = None;
+        let mut from: Option<String> = None;
         loop {
-            let page = match self.datasets.versions().list_all(after.as_deref()).await {
+            let page = match self.datasets.versions().list_all(from.as_deref()).await {
                 Ok(page) => page,
                 Err(error) => return tracing::warn!(%error, "the background could not list the datasets"),
             };
-            let Some(last) = page.last() else { break };
-            after = Some(last.table_id.clone());
-            for record in &page {
+            for record in &page.records {
                 match self.datasets.open_quietly(record) {
                     Ok(dataset) => self.tend(&dataset).await.unwrap_or_else(|error| note(&dataset, &error)),
                     Err(error) => tracing::warn!(%error, "the background could not open a dataset"),
                 }
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
             }
         }
         if let Err(error) = self.datasets.purge(self.settings.vacuum_after).await {

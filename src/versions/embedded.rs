@@ -11,17 +11,18 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
-use super::{DatasetRecord, ForgottenTable, Head, MAX_PAGE, VersionStore};
+use super::{DatasetPage, DatasetRecord, ForgottenTable, HEARTBEAT_LIFE, Head, Heartbeat, MAX_PAGE, VersionStore};
 use crate::error::{Error, Result};
 use crate::names::{DatasetName, TenantId};
 
 /// How long a call waits for another process to finish writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The form of the file as written now; a newer one is refused.
-const FORMAT_VERSION: i64 = 1;
+const FORMAT_VERSION: i64 = 2;
 /// Marks the file as one of ours: `pdbv` in ASCII.
 const APPLICATION_ID: i64 = 0x7064_6276;
 
+/// Of format 1 were the first two.
 const SCHEMA: &str = "
 create table if not exists dataset (
     table_id text primary key,
@@ -39,6 +40,17 @@ create table if not exists forgotten (
     table_id text primary key,
     tenant text not null,
     at_micros integer not null
+) strict;
+create table if not exists lease (
+    name text primary key,
+    holder text not null,
+    until_micros integer not null
+) strict;
+create table if not exists node (
+    node text primary key,
+    address text not null,
+    at_micros integer not null,
+    oldest_read_micros integer not null
 ) strict;
 ";
 const COLUMNS: &str = "tenant, name, table_id, log_version, version, live_versions, rows, bytes, updated_at_micros";
@@ -134,6 +146,11 @@ fn read(row: &Row<'_>) -> rusqlite::Result<RawRecord> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, head))
 }
 
+fn instant(row: &Row<'_>, column: usize) -> rusqlite::Result<DateTime<Utc>> {
+    let micros: i64 = row.get(column)?;
+    DateTime::from_timestamp_micros(micros).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, micros))
+}
+
 fn checked(tenant: &TenantId, (_, name, table_id, head): RawRecord) -> Result<DatasetRecord> {
     let name = DatasetName::parse(&name)
         .map_err(|error| Error::corrupt("the version store holds a name that no dataset can have").because(error))?;
@@ -163,16 +180,17 @@ impl VersionStore for EmbeddedVersionStore {
         checked(tenant, raw)
     }
 
-    async fn advance(&self, table_id: &str, head: Head) -> Result<()> {
-        let id = table_id.to_string();
+    async fn advance(&self, record: &DatasetRecord) -> Result<()> {
+        let DatasetRecord { tenant, name, table_id, head } = record.clone();
         self.run(move |connection| {
             let sql = "update dataset set log_version = ?1, version = ?2, live_versions = ?3, rows = ?4, bytes = ?5, \
-                       updated_at_micros = ?6 where table_id = ?7 and coalesce(log_version, -1) < ?1";
+                       updated_at_micros = ?6 where table_id = ?7 and tenant = ?8 and name = ?9 \
+                       and coalesce(log_version, -1) < ?1";
             let micros = head.updated_at.map(|instant| instant.timestamp_micros());
-            connection.execute(
-                sql,
-                params![head.log_version, head.version, head.live_versions, head.rows, head.bytes, micros, id],
-            )
+            let Head { log_version, version, live_versions, rows, bytes, .. } = head;
+            let totals = params![log_version, version, live_versions, rows, bytes, micros];
+            let of = params![table_id, tenant.as_str(), name.as_str()];
+            connection.execute(sql, &[totals, of].concat()[..])
         })
         .await
         .map(drop)
@@ -196,8 +214,8 @@ impl VersionStore for EmbeddedVersionStore {
         raw.into_iter().map(|raw| checked(tenant, raw)).collect()
     }
 
-    async fn list_all(&self, after: Option<&str>) -> Result<Vec<DatasetRecord>> {
-        let after = after.unwrap_or_default().to_string();
+    async fn list_all(&self, from: Option<&str>) -> Result<DatasetPage> {
+        let after = from.unwrap_or_default().to_string();
         let raw = self
             .run(move |connection| {
                 let sql =
@@ -211,17 +229,21 @@ impl VersionStore for EmbeddedVersionStore {
             let tenant = TenantId::stored(&raw.0);
             checked(&tenant, raw)
         };
-        raw.into_iter().map(record).collect()
+        let records: Vec<DatasetRecord> = raw.into_iter().map(record).collect::<Result<_>>()?;
+        let next = records.last().filter(|_| records.len() == MAX_PAGE).map(|record| record.table_id.clone());
+        Ok(DatasetPage { records, next })
     }
 
-    async fn forget(&self, table_id: &str, at: DateTime<Utc>) -> Result<()> {
-        let (id, micros) = (table_id.to_string(), at.timestamp_micros());
+    async fn forget(&self, record: &DatasetRecord, at: DateTime<Utc>) -> Result<()> {
+        let DatasetRecord { tenant, name, table_id, .. } = record.clone();
+        let micros = at.timestamp_micros();
         self.run(move |connection| {
             let both = connection.unchecked_transaction()?;
-            let remember = "insert into forgotten (table_id, tenant, at_micros) \
-                            select table_id, tenant, ? from dataset where table_id = ? on conflict do nothing";
-            both.execute(remember, params![micros, id])?;
-            both.execute("delete from dataset where table_id = ?", params![id])?;
+            let taken = "delete from dataset where table_id = ? and tenant = ? and name = ?";
+            if both.execute(taken, params![table_id, tenant.as_str(), name.as_str()])? > 0 {
+                let remember = "insert or replace into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+                both.execute(remember, params![table_id, tenant.as_str(), micros])?;
+            }
             both.commit()
         })
         .await
@@ -230,7 +252,7 @@ impl VersionStore for EmbeddedVersionStore {
     async fn stage(&self, tenant: &TenantId, table_id: &str, until: DateTime<Utc>) -> Result<()> {
         let (tenant, id, micros) = (tenant.as_str().to_string(), table_id.to_string(), until.timestamp_micros());
         self.run(move |connection| {
-            let remember = "insert into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+            let remember = "insert or replace into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
             connection.execute(remember, params![id, tenant, micros])
         })
         .await
@@ -255,7 +277,7 @@ impl VersionStore for EmbeddedVersionStore {
                 return Ok(None);
             }
             if let Some(old) = &old {
-                let remember = "insert into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
+                let remember = "insert or replace into forgotten (table_id, tenant, at_micros) values (?, ?, ?)";
                 all.execute(remember, params![old, tenant, micros])?;
                 all.execute("delete from dataset where table_id = ?", params![old])?;
             }
@@ -291,6 +313,62 @@ impl VersionStore for EmbeddedVersionStore {
             .map(drop)
     }
 
+    async fn try_lease(&self, name: &str, holder: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool> {
+        let (name, holder) = (name.to_string(), holder.to_string());
+        let (now, until) = (now.timestamp_micros(), until.timestamp_micros());
+        self.run(move |connection| {
+            let sql = "insert into lease (name, holder, until_micros) values (?1, ?2, ?3) on conflict (name) \
+                       do update set holder = ?2, until_micros = ?3 where holder = ?2 or until_micros <= ?4";
+            connection.execute(sql, params![name, holder, until, now]).map(|changed| changed > 0)
+        })
+        .await
+    }
+
+    async fn release(&self, name: &str, holder: &str) -> Result<()> {
+        let (name, holder) = (name.to_string(), holder.to_string());
+        self.run(move |connection| {
+            connection.execute("delete from lease where name = ? and holder = ?", params![name, holder])
+        })
+        .await
+        .map(drop)
+    }
+
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<()> {
+        let Heartbeat { node, address, at, oldest_read } = heartbeat.clone();
+        let dead = at.checked_sub_signed(HEARTBEAT_LIFE).unwrap_or(DateTime::<Utc>::MIN_UTC).timestamp_micros();
+        self.run(move |connection| {
+            let both = connection.unchecked_transaction()?;
+            both.execute("delete from node where at_micros < ?", params![dead])?;
+            let say = "insert or replace into node values (?, ?, ?, ?)";
+            both.execute(say, params![node, address, at.timestamp_micros(), oldest_read.timestamp_micros()])?;
+            both.commit()
+        })
+        .await
+    }
+
+    async fn heartbeats(&self) -> Result<Vec<Heartbeat>> {
+        self.run(|connection| {
+            let sql = "select node, address, at_micros, oldest_read_micros from node order by node";
+            let mut statement = connection.prepare_cached(sql)?;
+            let said = |row: &Row<'_>| {
+                Ok(Heartbeat {
+                    node: row.get(0)?,
+                    address: row.get(1)?,
+                    at: instant(row, 2)?,
+                    oldest_read: instant(row, 3)?,
+                })
+            };
+            let rows = statement.query_map([], said)?;
+            rows.collect()
+        })
+        .await
+    }
+
+    async fn leave(&self, node: &str) -> Result<()> {
+        let node = node.to_string();
+        self.run(move |connection| connection.execute("delete from node where node = ?", params![node])).await.map(drop)
+    }
+
     async fn ping(&self) -> Result<()> {
         self.run(|connection| connection.query_row("select 1", [], |_| Ok(()))).await
     }
@@ -299,22 +377,25 @@ impl VersionStore for EmbeddedVersionStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::versions::conformance::{Place, conformance_tests};
 
-    fn name(text: &str) -> DatasetName {
-        DatasetName::parse(text).unwrap()
+    /// A file in a folder of its own. Each handle is a connection of its own, as another process has.
+    struct File(tempfile::TempDir);
+
+    impl File {
+        async fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
+        }
     }
 
-    #[tokio::test]
-    async fn two_processes_agree_on_the_first_creator() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("versions.db");
-        let (one, two) = (EmbeddedVersionStore::open(&path).unwrap(), EmbeddedVersionStore::open(&path).unwrap());
-        let tenant = TenantId::default_tenant();
-        let first = one.create(&tenant, &name("a/b"), "t1").await.unwrap();
-        let second = two.create(&tenant, &name("a/b"), "t2").await.unwrap();
-        assert_eq!((first.table_id.as_str(), second.table_id.as_str()), ("t1", "t1"));
-        assert_eq!(two.find(&tenant, &name("a")).await.unwrap(), None);
+    #[async_trait]
+    impl Place for File {
+        async fn open(&self) -> Arc<dyn VersionStore> {
+            Arc::new(EmbeddedVersionStore::open(&self.0.path().join("versions.db")).unwrap())
+        }
     }
+
+    conformance_tests!(File::new());
 
     #[test]
     fn a_file_of_another_program_or_a_newer_one_is_left_as_it_is() {
@@ -324,7 +405,7 @@ mod tests {
         assert!(EmbeddedVersionStore::open(&path).unwrap_err().message().contains("another program"));
         let path = folder.path().join("newer.db");
         drop(EmbeddedVersionStore::open(&path).unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", FORMAT_VERSION + 1).unwrap();
         assert!(EmbeddedVersionStore::open(&path).unwrap_err().message().contains("newer pandas-db"));
         let tables = Connection::open(folder.path().join("other.db")).unwrap();
         let count: i64 = tables.query_row("select count(*) from sqlite_master", [], |row| row.get(0)).unwrap();
@@ -332,71 +413,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn heads_only_move_forward() {
+    async fn a_file_of_the_first_format_keeps_its_records() {
         let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
-        let tenant = TenantId::default_tenant();
-        store.create(&tenant, &name("a"), "t").await.unwrap();
-        for (log_version, rows) in [(0, 1), (2, 3), (1, 2)] {
-            store.advance("t", Head { log_version: Some(log_version), rows, ..Head::default() }).await.unwrap();
-        }
-        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().head.rows, 3);
-    }
-
-    #[tokio::test]
-    async fn a_forgotten_name_can_be_given_anew_and_its_table_is_remembered() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
-        let tenant = TenantId::default_tenant();
-        store.create(&tenant, &name("a"), "t1").await.unwrap();
-        let at = DateTime::from_timestamp_micros(1_000_000).unwrap();
-        store.forget("t1", at).await.unwrap();
-        store.forget("t1", at).await.unwrap();
-        assert_eq!(store.create(&tenant, &name("a"), "t2").await.unwrap().table_id, "t2");
-        assert_eq!(store.forgotten(at).await.unwrap(), []);
-        let later = at + chrono::TimeDelta::seconds(1);
-        let gone = ForgottenTable { tenant, table_id: "t1".into() };
-        assert_eq!(store.forgotten(later).await.unwrap(), [gone]);
-        store.purge("t1").await.unwrap();
-        assert_eq!(store.forgotten(later).await.unwrap(), []);
-        let all = store.list_all(None).await.unwrap();
-        assert_eq!(all.iter().map(|record| record.table_id.as_str()).collect::<Vec<_>>(), ["t2"]);
-        assert!(store.list_all(Some("t2")).await.unwrap().is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_staged_table_takes_a_name_once_and_the_old_one_is_remembered() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
-        let tenant = TenantId::default_tenant();
-        store.create(&tenant, &name("a"), "t1").await.unwrap();
-        let at = DateTime::from_timestamp_micros(1_000_000).unwrap();
-        let later = at + chrono::TimeDelta::seconds(1);
-        store.stage(&tenant, "t2", later).await.unwrap();
-        assert_eq!(store.forgotten(later).await.unwrap(), []);
-        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().table_id, "t1");
-        assert_eq!(store.replace(&tenant, &name("a"), "t2", at).await.unwrap(), Some("t1".into()));
-        assert_eq!(store.find(&tenant, &name("a")).await.unwrap().unwrap().table_id, "t2");
-        let gone = ForgottenTable { tenant: tenant.clone(), table_id: "t1".into() };
-        assert_eq!(store.forgotten(later).await.unwrap(), [gone]);
-        assert!(store.replace(&tenant, &name("a"), "t2", at).await.is_err());
-        assert!(store.replace(&tenant, &name("b"), "t3", at).await.is_err());
-        store.stage(&tenant, "t3", later).await.unwrap();
-        assert_eq!(store.replace(&tenant, &name("b"), "t3", at).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn listing_pages_by_name_within_a_prefix() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = EmbeddedVersionStore::open(&folder.path().join("v.db")).unwrap();
-        let tenant = TenantId::default_tenant();
-        for (i, dataset) in ["b/1", "a_x", "a-x", "b", "b/2"].iter().enumerate() {
-            store.create(&tenant, &name(dataset), &format!("t{i}")).await.unwrap();
-        }
-        let names =
-            |page: Vec<DatasetRecord>| page.into_iter().map(|r| r.name.as_str().to_string()).collect::<Vec<_>>();
-        assert_eq!(names(store.list(&tenant, "b", None).await.unwrap()), ["b", "b/1", "b/2"]);
-        assert_eq!(names(store.list(&tenant, "b", Some(&name("b"))).await.unwrap()), ["b/1", "b/2"]);
-        assert_eq!(names(store.list(&tenant, "a_", None).await.unwrap()), ["a_x"]);
+        let path = folder.path().join("old.db");
+        let (first, _) = SCHEMA.split_once("create table if not exists lease").unwrap();
+        let old = format!(
+            "{first} insert into dataset (table_id, tenant, name) values ('t', 'default', 'a'); \
+             pragma application_id = {APPLICATION_ID}; pragma user_version = 1;"
+        );
+        Connection::open(&path).unwrap().execute_batch(&old).unwrap();
+        let store = EmbeddedVersionStore::open(&path).unwrap();
+        let name = DatasetName::parse("a").unwrap();
+        assert_eq!(store.find(&TenantId::default_tenant(), &name).await.unwrap().unwrap().table_id, "t");
+        let (now, later) = (DateTime::<Utc>::UNIX_EPOCH, DateTime::from_timestamp_micros(1).unwrap());
+        assert!(store.try_lease("l", "n", now, later).await.unwrap());
     }
 }

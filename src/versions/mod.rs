@@ -3,18 +3,30 @@
 //! The Delta log is the truth. What stands here is derived from it but for one fact: which opaque table id a dataset's
 //! name means ([`VersionStore::create`] decides that, once). A lost or stale head is repaired when its dataset is
 //! next opened.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `embedded` | the store in a file, for one machine |
+//! | `dynamodb` | the store in a table of DynamoDB, for many nodes |
+//! | `conformance` | the tests that both pass |
 
+#[cfg(test)]
+mod conformance;
+mod dynamodb;
 mod embedded;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
+pub use self::dynamodb::{DynamoVersionStore, Setup, set_up};
 pub use self::embedded::EmbeddedVersionStore;
 use crate::error::Result;
 use crate::names::{DatasetName, TenantId};
 
-/// Datasets that one call of [`VersionStore::list`] gives at most.
+/// Datasets or tables that one call gives at most.
 pub const MAX_PAGE: usize = 1_000;
+/// How long a store keeps what a node said, at least.
+pub const HEARTBEAT_LIFE: TimeDelta = TimeDelta::days(1);
 
 /// What a dataset's name means, and how the dataset stood when its head was last written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +48,28 @@ pub struct ForgottenTable {
     pub tenant: TenantId,
     /// The opaque id that names its root.
     pub table_id: String,
+}
+
+/// A part of all datasets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetPage {
+    /// At most [`MAX_PAGE`] of them.
+    pub records: Vec<DatasetRecord>,
+    /// Where the next page begins, in words that only the store that gave it understands; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// What a node says of itself, again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The node: an id that its process has made for itself.
+    pub node: String,
+    /// Where others reach it.
+    pub address: String,
+    /// When this was said, by the node's own clock.
+    pub at: DateTime<Utc>,
+    /// No read that runs on the node began earlier.
+    pub oldest_read: DateTime<Utc>,
 }
 
 /// The totals of a dataset as of one commit.
@@ -61,7 +95,8 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// The dataset of this name, if there is one.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the store is away.
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the store is away,
+    /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) when it takes no more requests at the moment.
     async fn find(&self, tenant: &TenantId, name: &DatasetName) -> Result<Option<DatasetRecord>>;
 
     /// Gives a name to a table. Of several callers one wins, and every caller gets the winner's record.
@@ -70,29 +105,34 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn create(&self, tenant: &TenantId, name: &DatasetName, table_id: &str) -> Result<DatasetRecord>;
 
-    /// Records a commit's totals, unless a newer commit's are there already.
+    /// Records the totals that `record.head` says of a commit, unless a newer commit's are there already or the name
+    /// means another table by now.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
-    async fn advance(&self, table_id: &str, head: Head) -> Result<()>;
+    async fn advance(&self, record: &DatasetRecord) -> Result<()>;
 
-    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, by name.
+    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, in the order of their names'
+    /// bytes.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
     async fn list(&self, tenant: &TenantId, prefix: &str, after: Option<&DatasetName>) -> Result<Vec<DatasetRecord>>;
 
-    /// At most [`MAX_PAGE`] datasets of all tenants whose table ids come after `after`, by table id.
+    /// The datasets of all tenants, page by page, in any order; `from` is the [`DatasetPage::next`] of the page before.
+    /// A dataset that is there all the while comes once.
     ///
     /// # Errors
-    /// As [`VersionStore::find`].
-    async fn list_all(&self, after: Option<&str>) -> Result<Vec<DatasetRecord>>;
+    /// As [`VersionStore::find`], and [`Kind::Invalid`](crate::error::Kind::Invalid) when no page of this store gave
+    /// `from`.
+    async fn list_all(&self, from: Option<&str>) -> Result<DatasetPage>;
 
-    /// Takes the name from a table, for good; the table itself is remembered until [`VersionStore::purge`].
+    /// Takes the name from the table that `record` names, if it has it, for good; the table itself is remembered until
+    /// [`VersionStore::purge`].
     ///
     /// # Errors
     /// As [`VersionStore::find`].
-    async fn forget(&self, table_id: &str, at: DateTime<Utc>) -> Result<()>;
+    async fn forget(&self, record: &DatasetRecord, at: DateTime<Utc>) -> Result<()>;
 
     /// Remembers a table that has no name yet like one that loses it at `until`.
     ///
@@ -124,6 +164,39 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`VersionStore::find`].
     async fn purge(&self, table_id: &str) -> Result<()>;
+
+    /// Takes the lease `name` for `holder` until `until`, or makes it last until then; `false` when it is another's and
+    /// has not ended by `now`. Clocks of nodes differ, so a lease only saves double work: what is done under it must
+    /// be right without it.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn try_lease(&self, name: &str, holder: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<bool>;
+
+    /// Gives a lease back, if `holder` has it.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn release(&self, name: &str, holder: &str) -> Result<()>;
+
+    /// Says that a node lives, in place of what it said before. What was said longer than [`HEARTBEAT_LIFE`] ago may
+    /// be forgotten.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn beat(&self, heartbeat: &Heartbeat) -> Result<()>;
+
+    /// The newest heartbeat of each node, by node, also of nodes that died of late.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn heartbeats(&self) -> Result<Vec<Heartbeat>>;
+
+    /// Forgets a node that ends.
+    ///
+    /// # Errors
+    /// As [`VersionStore::find`].
+    async fn leave(&self, node: &str) -> Result<()>;
 
     /// Whether the store answers.
     ///
