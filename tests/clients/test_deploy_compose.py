@@ -162,7 +162,8 @@ def test_loads_and_queries_ask_for_little(nodes):
     small, dated, known, first = ([float(cell.replace(",", "")) for cell in cells[1:]] for cells in rows)
     put, conditional, lists, gets, reads, writes = range(6)
     assert small[put] <= 2_200 and small[conditional] <= 1_200 and small[lists] == 0
-    assert dated[put] <= 11_000 and dated[conditional] == 1_000 and dated[lists] == 0
+    # The background may merge chunks of the loads before meanwhile.
+    assert dated[put] <= 12_000 and dated[conditional] <= 2_000 and dated[lists] == 0
     assert [known[which] for which in (put, conditional, lists, writes)] == [0, 0, 0, 0] and known[reads] == 1_000
     assert [first[which] for which in (put, conditional, lists, writes)] == [0, 0, 0, 0]
     assert small[writes] >= 1_000 and first[gets] >= 1_000
