@@ -31,14 +31,8 @@ from rights import (
     expected,
 )
 from rights_stage import Stage
-from rights_statements import FEW_WAYS
 
 CALLS = rights_calls.every_call()
-# Wrong answers that are known: kinds of callers and calls, with what is wrong.
-IF_NOT_EXISTS = "CREATE TABLE IF NOT EXISTS of what is there is answered with OK to who may only read it"
-KNOWN = {
-    (role, f"create if by {way}"): IF_NOT_EXISTS for role in ("reader_by_role", "reader_by_rule") for way in FEW_WAYS
-}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +138,7 @@ def check(call: Call, role: Role, caller: Caller, stage: Stage, before: dict) ->
 @pytest.mark.parametrize("group", ["statements", "commands", "others"])
 @pytest.mark.parametrize("role", ROLES)
 def test_who_is_answered_what(stage, role, group):
-    calls = [call for call in CALLS if group_of(call) == group and (role, call.about) not in KNOWN]
+    calls = [call for call in CALLS if group_of(call) == group]
     assert calls
     wrong = []
     before = stage.set()
@@ -159,14 +153,3 @@ def test_who_is_answered_what(stage, role, group):
             before = stage.set()
     assert not wrong, "\n".join(wrong)
     assert stage.rows() == 1
-
-
-@pytest.mark.parametrize(
-    ("role", "about"),
-    [pytest.param(*known, marks=pytest.mark.xfail(strict=True, reason=reason)) for known, reason in KNOWN.items()],
-)
-def test_what_is_known_to_be_wrong(stage, role, about):
-    (call,) = [call for call in CALLS if call.about == about]
-    before = stage.set()
-    with stage.caller(role) as caller:
-        check(call, ROLES[role], caller, stage, before)

@@ -41,8 +41,13 @@ impl Run<'_> {
             (false, _) => Creation::MustCreate,
         };
         let if_not_exists = create.if_not_exists;
-        if if_not_exists && self.in_time(self.engine.datasets.open(self.caller, &name, Access::Read)).await.is_ok() {
-            return Ok(WriteOutcome::default());
+        if if_not_exists {
+            // With the right that making it takes, although nothing is made.
+            match self.in_time(self.engine.datasets.open(self.caller, &name, Access::Write)).await {
+                Ok(_) => return Ok(WriteOutcome::default()),
+                Err(error) if error.kind() == Kind::Forbidden => return Err(error),
+                Err(_) => {}
+            }
         }
         let outcome = async {
             let not_null = not_null(&create.columns);
