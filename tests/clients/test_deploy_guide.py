@@ -25,6 +25,8 @@ from deploy_support import (
     run,
     user_pool_settings,
 )
+from frames import list_names, load
+from versions import act, frame, values
 
 ADDRESS = "grpc+tls://frames.example.com:443"
 
@@ -85,7 +87,10 @@ class Shell:
     def run(self, commands: str, **variables: str) -> str:
         """Return what commands print; all must succeed."""
         lines = ["set -euo pipefail", "touch state", "source ./state", "set -a", commands, "set +a"]
-        lines += ["declare -p BACKUP PASSWORD POOL PANDAS_DB_TOKEN 2>/dev/null > state || true", "declare -f >> state"]
+        lines += [
+            "declare -p BACKUP TENANT PASSWORD POOL PANDAS_DB_TOKEN 2>/dev/null > state || true",
+            "declare -f >> state",
+        ]
         ended = run(["bash", "-c", "\n".join(lines)], env=self.env | variables, cwd=self.folder)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
@@ -132,3 +137,41 @@ def test_a_backup_copies_the_logs_before_what_they_name(cloud, tmp_path):
     assert "_delta_log" in copied[0] and len(copied) == len(objects)
     kept = driver("keys", endpoint=cloud.url, bucket="backups")
     assert [key.split("/", 3)[3] for key in kept] == [key.removeprefix("pandas-db/tenants/acme/") for key in objects]
+
+
+def test_a_tenant_is_brought_back_as_the_guide_says(cloud, start_server, tmp_path):
+    shell = Shell(cloud, tmp_path / "shell")
+    stack = make_stack(cloud, "pandas-db", TEMPLATE, {})
+    driver("complete", endpoint=cloud.url, resources=stack["resources"])
+    outputs = stack["outputs"]
+    driver("keys", endpoint=cloud.url, bucket="backups")
+    shell.run(blocks_of_the_guide("sh", "The stack")[1])
+    places = {"storage": outputs["Storage"], "versions": outputs["Versions"]}
+    shell.run(f"pandas-db init --storage {places['storage']} --versions {places['versions']}")
+    aws = {name: value for name, value in shell.env.items() if name.startswith("AWS_")}
+
+    def start() -> conftest.Server:
+        return start_server(env=aws, spill_dir=tmp_path / "spill", **places)
+
+    server = start()
+    with server.connect() as client:
+        for value in (1, 2):
+            load(client, frame(value), "shop/kept")
+            load(client, frame(value), "shop/ended")
+        (commands,) = blocks_of_the_guide("sh", "Backup and restore")
+        shell.run(commands.replace("/acme", "/default"), BACKUP_BUCKET="backups")
+        load(client, frame(3), "shop/kept")
+        act(client, "delete_dataframe", "shop/ended")
+        load(client, frame(4), "shop/later")
+    assert server.stop() == 0
+
+    (restore,) = blocks_of_the_guide("console", "Backup and restore")
+    lines = [line.removeprefix("$ ") for line in restore.splitlines() if "aws ecs" not in line]
+    shell.run("\n".join(lines).replace("acme", "default"))
+    server = start()
+    with server.connect() as client:
+        assert list_names(client) == ["shop/ended", "shop/kept"]
+        assert values(client, "shop/kept") == values(client, "shop/ended") == [1, 2]
+        load(client, frame(5), "shop/kept")
+        assert values(client, "shop/kept") == [1, 2, 5]
+    assert server.stop() == 0
