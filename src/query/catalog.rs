@@ -150,6 +150,17 @@ struct TenantSchema {
 }
 
 impl TenantSchema {
+    /// Opens a dataset; one whose state was told with the statement, and is known here, without asking what is newer.
+    async fn open(&self, name: &DatasetName) -> Result<(Arc<Dataset>, Arc<Snapshot>)> {
+        if let Some(moment) = self.moments.get(name.as_str()) {
+            let known = self.datasets.open_known(&self.caller, name, &moment.table, moment.at)?;
+            if let Some(known) = known {
+                return Ok(known);
+            }
+        }
+        self.datasets.open(&self.caller, name, Access::Read).await
+    }
+
     /// The selection as of the state that the statement is to read the dataset in.
     fn at_moment(&self, dataset: &Dataset, snapshot: &Snapshot, selection: Selection) -> Result<Selection> {
         let Some(moment) = self.moments.get(dataset.name().as_str()) else { return Ok(selection) };
@@ -177,7 +188,7 @@ impl SchemaProvider for TenantSchema {
         let Some(named) = TableName::parse(name).map_err(through_engine)? else { return Ok(None) };
         // What cannot be a dataset's name is no dataset.
         let Ok(dataset) = DatasetName::from_sql(&self.schema, named.dataset) else { return Ok(None) };
-        let (dataset, snapshot) = match self.datasets.open(&self.caller, &dataset, Access::Read).await {
+        let (dataset, snapshot) = match self.open(&dataset).await {
             Ok(opened) => opened,
             Err(error) if error.kind() == Kind::NotFound => return Ok(None),
             Err(error) => return Err(through_engine(error)),

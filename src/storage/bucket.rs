@@ -28,9 +28,9 @@ const MAX_RETRIES: usize = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(800);
 /// Larger objects go up in parts, so that a connection that breaks costs one part.
-const MAX_SINGLE_PUT: usize = 32 << 20;
-/// Bytes of a part; at most 10,000 parts make the largest object 156 GiB.
-const PART_BYTES: usize = 16 << 20;
+const MAX_SINGLE_PUT: usize = 16 << 20;
+/// Bytes of a part; at most 10,000 parts make the largest object 78 GiB.
+const PART_BYTES: usize = 8 << 20;
 /// Parts that go up at the same time.
 const PARTS_IN_FLIGHT: usize = 4;
 

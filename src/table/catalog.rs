@@ -84,6 +84,26 @@ impl Catalog {
         }
     }
 
+    /// A dataset of this process that knows the state of the instant `at` of the table `table_id`; nothing is asked of
+    /// the stores. `None` when this process cannot tell, or the dataset has ended.
+    ///
+    /// # Errors
+    /// Those of [`Catalog::open`] for what the caller may not read.
+    pub fn open_known(
+        &self,
+        caller: &Principal,
+        name: &DatasetName,
+        table_id: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Option<(Arc<Dataset>, Arc<Snapshot>)>> {
+        check_known(caller, name, Access::Read)?;
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, dataset)) = open.by_table_id.get(table_id) else { return Ok(None) };
+        let snapshot = dataset.snapshot();
+        let knows = snapshot.exists() && dataset.name() == name && snapshot.newest_instant() >= Some(at);
+        Ok(knows.then(|| (Arc::clone(dataset), snapshot)))
+    }
+
     /// Opens a dataset for a load, and gives it a table when it has none. It exists for readers only from the first
     /// commit on.
     ///
