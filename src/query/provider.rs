@@ -16,6 +16,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, ColumnStatistics, DFSchema, ScalarValue, Statistics};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, FileSource, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::DataFusionError;
@@ -43,6 +44,9 @@ use crate::table::{
     Chunk, Column as TableColumn, ColumnNames, Dataset, LOAD_COLUMN, Lease, ROW_COLUMN, SelectedChunk, SelectedRows,
     Snapshot,
 };
+
+/// Bytes at the end of a chunk that are read first: nearly always all of its footer, and of a small chunk all of it.
+const FOOTER_BYTES: usize = 32 << 10;
 
 /// Chunks that a scan could have needed: a metric of its plan node.
 const CHUNKS_CONSIDERED: &str = "chunks_considered";
@@ -195,7 +199,12 @@ impl DatasetTable {
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let Request { columns, filters, limit, considered } = request;
         let file_schema = self.file_schema(columns, filters, loads.is_some());
-        let mut source = ParquetSource::new(Arc::clone(&file_schema)).with_enable_page_index(true);
+        let footers = state.runtime_env().cache_manager.get_file_metadata_cache();
+        let reader = CachedParquetFileReaderFactory::new(Arc::clone(self.dataset.store()), footers);
+        let mut source = ParquetSource::new(Arc::clone(&file_schema))
+            .with_enable_page_index(true)
+            .with_metadata_size_hint(FOOTER_BYTES)
+            .with_parquet_file_reader_factory(Arc::new(reader));
         if let Some(predicate) = self.file_predicate(&file_schema, filters)? {
             source = source.with_predicate(predicate);
         }
