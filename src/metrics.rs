@@ -45,6 +45,10 @@ pub struct Metrics {
     pub rows_sent: Counter,
     /// Calls now running.
     pub calls_running: Gauge,
+    /// Memory that queries have reserved of `--memory-limit`, when the page is asked for.
+    pub query_memory: Gauge,
+    /// Disk that queries have spilled to, when the page is asked for.
+    pub spilled: Gauge,
     latency: LatencyFamily,
 }
 
@@ -66,6 +70,8 @@ impl Default for Metrics {
             bytes_read: Counter::default(),
             rows_sent: Counter::default(),
             calls_running: Gauge::default(),
+            query_memory: Gauge::default(),
+            spilled: Gauge::default(),
             latency: Family::new_with_constructor(latency_histogram),
         }
     }
@@ -99,6 +105,8 @@ impl Metrics {
         registry.register("bytes_read", "Bytes of chunks that reads fetched", self.bytes_read.clone());
         registry.register("rows_sent", "Rows sent to clients", self.rows_sent.clone());
         registry.register("calls_running", "Calls now running", self.calls_running.clone());
+        registry.register("query_memory_bytes", "Memory that queries have reserved", self.query_memory.clone());
+        registry.register("spilled_bytes", "Disk that queries have spilled to", self.spilled.clone());
         registry.register("call_duration_seconds", "Time from call to end", self.latency.clone());
         let memory: Gauge<i64, AtomicI64> = Gauge::default();
         memory.set(memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as i64));

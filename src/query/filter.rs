@@ -12,6 +12,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::amplification::bounded_expression;
 use super::dialect::parse_expression;
 use super::failure::{OrQueryError, query_error};
 use super::pruning::keep_chunks;
@@ -38,6 +39,7 @@ impl SqlFilter {
         let all = snapshot.columns.sql_schema();
         let all = DFSchema::try_from(all.as_ref().clone()).or_query_error()?;
         let logical = parse_expression(&session.state(), text, &all).map_err(named_field)?;
+        let logical = bounded_expression(logical).map_err(wrong)?;
         // The condition is evaluated on batches of just the columns it looks at, in the order of the dataset.
         let named: Vec<String> = logical.column_refs().iter().map(|column| column.name.clone()).collect();
         let used = snapshot.columns.iter().filter(|column| named.contains(&column.names.name));
