@@ -94,7 +94,7 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
         .build();
-    state.register_function_rewrite(Arc::new(BoundedFunctions)).or_query_error()?;
+    state.register_function_rewrite(Arc::new(BoundedFunctions::new(settings.memory_bytes))).or_query_error()?;
     Ok(state)
 }
 

@@ -6,6 +6,7 @@ use arrow::array::ArrayRef;
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::interval_arithmetic::Interval;
 use datafusion::logical_expr::preimage::PreimageResult;
@@ -18,12 +19,14 @@ use datafusion::logical_expr::{
 
 use super::column::{Column, bytes_of};
 use super::estimate::{Estimate, Made, estimate};
-use super::{Result, bounded_expression, function};
+use super::{Result, bounded, function};
 use crate::error::Error;
 use crate::query::failure::through_engine;
 
 /// Bytes that one call may make of one batch of rows.
 const MAX_MADE_BYTES: u64 = 256 << 20;
+/// Bytes that a call may make whatever else the server holds.
+const SMALL_BYTES: u64 = 8 << 20;
 /// Steps that one call may take over one batch of rows.
 const MAX_STEPS: u64 = 1 << 30;
 
@@ -31,14 +34,16 @@ const MAX_STEPS: u64 = 1 << 30;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Bounded {
     inner: Arc<ScalarUDF>,
+    /// The memory that the server may have when a call that makes much has ended.
+    ceiling: u64,
 }
 
 impl Bounded {
     /// The function with its limit; `None` for one that needs none, or has it.
-    pub(super) fn over(inner: &Arc<ScalarUDF>) -> Option<Arc<ScalarUDF>> {
+    pub(super) fn over(inner: &Arc<ScalarUDF>, ceiling: u64) -> Option<Arc<ScalarUDF>> {
         let is_bounded = inner.inner().is::<Self>();
         let needs_limit = !is_bounded && estimate(inner.name()).is_some();
-        needs_limit.then(|| function(Self { inner: Arc::clone(inner) }))
+        needs_limit.then(|| function(Self { inner: Arc::clone(inner), ceiling }))
     }
 
     fn refusal(&self, made: Made, amount: u64, rows: usize) -> DataFusionError {
@@ -53,6 +58,22 @@ impl Bounded {
                  shorter values"
             ),
         }))
+    }
+
+    /// Many calls, each within its limit, would still take all there is: what other calls made counts too.
+    fn check_room(&self, amount: u64) -> Result<()> {
+        if amount <= SMALL_BYTES {
+            return Ok(());
+        }
+        let held = memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as u64);
+        if held.saturating_add(amount) <= self.ceiling {
+            return Ok(());
+        }
+        Err(through_engine(Error::exhausted(format!(
+            "{} would make {amount} bytes, and the server has no more memory to give; make shorter values, or \
+             retry later",
+            self.inner.name()
+        ))))
     }
 
     /// Calls the function for some rows at a time, and counts what it really makes.
@@ -110,6 +131,9 @@ impl ScalarUDFImpl for Bounded {
         let of_rows = of_rows(&args, estimate)?;
         let amount = of_rows.iter().copied().fold(0, u64::saturating_add);
         let limit = if estimate.made == Made::Steps { MAX_STEPS } else { MAX_MADE_BYTES };
+        if estimate.made != Made::Steps {
+            self.check_room(amount.min(MAX_MADE_BYTES))?;
+        }
         match estimate.made {
             _ if amount <= limit => self.inner.invoke_with_args(args),
             Made::BytesAtMost if of_rows.len() > 1 => self.in_pieces(&args, &of_rows),
@@ -120,7 +144,10 @@ impl ScalarUDFImpl for Bounded {
     /// What the engine makes of a call has limits too.
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
         Ok(match self.inner.simplify(args, info)? {
-            ExprSimplifyResult::Simplified(expr) => ExprSimplifyResult::Simplified(bounded_expression(expr)?),
+            ExprSimplifyResult::Simplified(expr) => {
+                let limited = expr.transform_up(|expr| Ok(bounded(expr, self.ceiling)))?;
+                ExprSimplifyResult::Simplified(limited.data)
+            }
             original => original,
         })
     }

@@ -10,6 +10,7 @@
 //! | `estimate` | what a call makes of a row |
 //! | `column` | the arguments of a call |
 //! | `concatenation` | `a || b` |
+//! | `width` | types whose values take memory even when they are null |
 //! | `literals` | long constants: how many rows may be computed at a time |
 
 mod bounded;
@@ -17,12 +18,13 @@ mod column;
 mod concatenation;
 mod estimate;
 mod literals;
+mod width;
 
 use std::sync::Arc;
 
 use datafusion::common::DFSchema;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::FunctionRewrite;
@@ -31,41 +33,47 @@ use datafusion::logical_expr::{Expr, Operator, ScalarUDF, ScalarUDFImpl};
 use self::bounded::Bounded;
 use self::concatenation::concatenation;
 pub(super) use self::literals::with_short_batches;
+use self::width::check_width;
 
 type Result<T> = std::result::Result<T, DataFusionError>;
 
-/// Puts functions with a limit in the place of those that have none. It does so while a plan is analyzed, since syntax
-/// such as `[a, b]` does not look functions up by their names.
+/// Memory beyond that of queries up to which the server may grow before calls that make much are refused.
+const ROOM_BYTES: u64 = 1 << 30;
+
+/// Puts functions with a limit in the place of those that have none, and refuses types whose values are too large. It
+/// does so while a plan is analyzed, since syntax such as `[a, b]` does not look functions up by their names.
 #[derive(Debug)]
-pub(super) struct BoundedFunctions;
+pub(super) struct BoundedFunctions {
+    ceiling: u64,
+}
+
+impl BoundedFunctions {
+    /// For a server whose queries may hold `memory_bytes`.
+    pub(super) fn new(memory_bytes: usize) -> Self {
+        Self { ceiling: (memory_bytes as u64).saturating_add(ROOM_BYTES) }
+    }
+}
 
 impl FunctionRewrite for BoundedFunctions {
     fn name(&self) -> &str {
         "BoundedFunctions"
     }
 
-    fn rewrite(&self, expr: Expr, _: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
-        Ok(bounded(expr))
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        check_width(&expr, schema)?;
+        Ok(bounded(expr, self.ceiling))
     }
 }
 
-/// An expression with limits on all functions in it.
-///
-/// # Errors
-/// Those of walking it.
-pub(super) fn bounded_expression(expr: Expr) -> Result<Expr> {
-    Ok(expr.transform_up(|expr| Ok(bounded(expr)))?.data)
-}
-
-fn bounded(expr: Expr) -> Transformed<Expr> {
+fn bounded(expr: Expr, ceiling: u64) -> Transformed<Expr> {
     match expr {
-        Expr::ScalarFunction(call) => match Bounded::over(&call.func) {
+        Expr::ScalarFunction(call) => match Bounded::over(&call.func, ceiling) {
             Some(func) => Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: call.args })),
             None => Transformed::no(Expr::ScalarFunction(call)),
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::StringConcat, right }) => {
             let func = concatenation();
-            let func = Bounded::over(&func).unwrap_or(func);
+            let func = Bounded::over(&func, ceiling).unwrap_or(func);
             Transformed::yes(Expr::ScalarFunction(ScalarFunction { func, args: vec![*left, *right] }))
         }
         other => Transformed::no(other),
@@ -90,7 +98,7 @@ mod tests {
 
     fn session() -> SessionContext {
         let mut state = SessionStateBuilder::new_with_default_features().build();
-        state.register_function_rewrite(Arc::new(BoundedFunctions)).unwrap();
+        state.register_function_rewrite(Arc::new(BoundedFunctions::new(64 << 30))).unwrap();
         SessionContext::new_with_state(state)
     }
 
@@ -100,7 +108,8 @@ mod tests {
         Ok(column.as_string::<i32>().value(0).into())
     }
 
-    const ROW: &str = "from (select * from generate_series(1, 3) t(i), (select 'aé' s, ['a', 'b'] l) u) v limit 1";
+    const ROW: &str =
+        "from (select i, case when i > 0 then 'aé' end s, ['a', 'b'] l from generate_series(1, 3) t(i)) v limit 1";
 
     #[tokio::test]
     async fn results_are_those_of_the_engine() {
@@ -132,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_would_be_too_large_is_refused() {
-        let large = "repeat(s, 10000000)";
+        let large = "repeat(s, 3000000)";
         for call in [
             "repeat(s, 100000000)".to_string(),
             "repeat('x', 300000000)".into(),
@@ -147,9 +156,9 @@ mod tests {
             "array_resize(l, 1000000000)".into(),
             "replace(repeat(s, 100000), 'a', repeat('x', 100000))".into(),
             "regexp_replace(repeat(s, 100000), 'a', repeat('x', 100000), 'g')".into(),
-            format!("concat({})", vec![large; 20].join(", ")),
-            vec![large; 20].join(" || "),
-            format!("array_to_string([{}], '')", vec![large; 20].join(", ")),
+            format!("concat({})", vec![large; 12].join(", ")),
+            vec![large; 12].join(" || "),
+            format!("array_to_string([{}], '')", vec![large; 12].join(", ")),
             format!("array_to_string(array_repeat('x', 10000000), {large})"),
             format!("array_replace_all(array_repeat('x', 1000000), 'x', {large})"),
             format!("to_char(timestamp '2024-01-01', {large})"),
@@ -161,11 +170,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn types_of_fixed_size_are_small() {
+        for (query, kind) in [
+            ("select null::int[2000000000]", Some(Kind::Invalid)),
+            ("select [[null]]::int[20000][20000]", Some(Kind::Invalid)),
+            ("select try_cast(null as int[2000000000])", Some(Kind::Invalid)),
+            ("select arrow_cast(null, 'FixedSizeBinary(2000000000)')", Some(Kind::Invalid)),
+            (
+                "select arrow_cast(i, 'List(FixedSizeList(2000000000, Int64))') from (select [] i) t",
+                Some(Kind::Invalid),
+            ),
+            ("select array_length(arrow_cast([1, 2, 3], 'FixedSizeList(3, Int64)'))", None),
+        ] {
+            assert_eq!(text(query).await.err().map(|error| error.kind()), kind, "{query}");
+        }
+    }
+
+    #[tokio::test]
     async fn an_estimate_that_is_too_high_refuses_nothing() {
         // Each of a hundred rows may become as long as all of them may be together, and none does.
-        let query = "select sum(length(replace(repeat('x', 3000000), 'xy', repeat('z', i)))) from \
-                     generate_series(100, 199) t(i)";
-        assert_eq!(text(query).await.unwrap(), "300000000");
+        let query = "select sum(length(replace(repeat('x', 2000000), 'xy', repeat('z', i)))) from \
+                     generate_series(50, 149) t(i)";
+        assert_eq!(text(query).await.unwrap(), "200000000");
     }
 
     #[tokio::test]
