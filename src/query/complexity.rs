@@ -287,7 +287,6 @@ impl Visitor for Walk {
 #[cfg(test)]
 mod tests {
     use super::super::dialect::parse;
-    use super::*;
 
     fn is_refused(sql: &str) -> bool {
         // Parsing a statement checks it.
