@@ -30,11 +30,14 @@ impl Engine {
     pub async fn begin(&self, caller: &Principal, statement: &Statement) -> Result<Begun> {
         let deadline = self.deadline(&statement.options);
         match self.kind_by(deadline, &statement.sql).await? {
-            StatementKind::Query => Ok(Begun::Query(Box::new(self.plan_by(deadline, caller, statement).await?))),
+            StatementKind::Query => {
+                let planned = Box::pin(self.plan_by(deadline, caller, statement)).await?;
+                Ok(Begun::Query(Box::new(planned)))
+            }
             StatementKind::Write => {
                 let parameters = statement.parameters.as_ref().map(Parameters::batch);
                 let (sql, options) = (&statement.sql, &statement.options);
-                Ok(Begun::Affected(self.write_by(deadline, caller, sql, parameters, options).await?.rows))
+                Ok(Begun::Affected(Box::pin(self.write_by(deadline, caller, sql, parameters, options)).await?.rows))
             }
         }
     }

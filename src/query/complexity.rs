@@ -353,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_name_means_the_nearest_query() {
-        let inner = "with c as (select 1 x) select * from c";
+        let inner = "select * from (with c as (select 1 x) select * from c, c d) e";
         assert!(!is_refused(&format!("with c as ({}) {inner}", list(400, " union ", |i| format!("select {i} x")))));
         let both = format!("with c as ({}) select * from c, c d", list(300, " union ", |i| format!("select {i} x")));
         assert!(is_refused(&both));

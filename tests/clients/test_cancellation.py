@@ -30,7 +30,7 @@ SPILLING = {
     "aggregate": f"SELECT k, count(*) FROM (SELECT v % 50000017 AS k FROM {SERIES}) GROUP BY k ORDER BY 2",
 }
 MEMORY_HOLDING = {
-    "hash join": f"SELECT count(*) FROM (SELECT * FROM {SERIES} LIMIT 3000000) a JOIN {SERIES.replace('t(v)', 'b(w)')} "
+    "hash join": f"SELECT count(*) FROM (SELECT * FROM {SERIES} LIMIT 500000) a JOIN {SERIES.replace('t(v)', 'b(w)')} "
     "ON a.v % 1000 = b.w % 1000 AND a.v + b.w = 3",
 }
 ENDS = ["time_limit", "CancelFlightInfo", "cancelled_call", "closed_connection"]
@@ -202,7 +202,7 @@ WRITES = {
     "insert": f"INSERT INTO t SELECT k FROM ({SPILLING['sort']})",
     "create": f"CREATE TABLE made AS {SPILLING['sort']}",
     "update": f"UPDATE t SET x = (SELECT count(*) FROM ({SPILLING['aggregate']}))",
-    "delete": f"DELETE FROM t WHERE x IN (SELECT k FROM ({SPILLING['sort']} LIMIT 100000000))",
+    "delete": f"DELETE FROM t WHERE x > ({ENDLESS['nested loops']})",
 }
 
 
@@ -220,7 +220,7 @@ def test_a_write_gives_back_what_it_holds(watched: Callable[..., Watch], stateme
             call = raw.put_call([wire.flight_data(wire.command_descriptor(fs.update(statement)))])
             outcome: list[str] = []
             reading = drain(call, outcome)
-            watch.wait_for("it computes nothing", lambda held: held[MEMORY] > 0 and watch.ticks() > before + 50)
+            watch.wait_for("it computes nothing", lambda _: watch.ticks() > before + 20)
             if how == "cancelled_call":
                 call.cancel()
             elif how == "closed_connection":
@@ -236,7 +236,7 @@ def test_a_write_gives_back_what_it_holds(watched: Callable[..., Watch], stateme
 # What a planner is asked for here is within the limits, and keeps it busy for long enough to be interrupted.
 HARD_TO_PLAN = {
     "operators": "SELECT * FROM (SELECT value AS a, value AS b FROM generate_series(1, 3)) WHERE "
-    + " OR ".join(f"a BETWEEN {i} AND {i + 1}" for i in range(900)),
+    + " OR ".join(f"a BETWEEN {i} AND {i + 1}" for i in range(880)),
     "joins": "SELECT * FROM " + ", ".join(f"(SELECT 1 AS a{i}, 2 AS b{i}, 3 AS c{i}) t{i}" for i in range(60)),
     "windows": "SELECT "
     + ", ".join(f"sum(value + {i}) OVER (PARTITION BY value + {i}) AS s{i}" for i in range(200))

@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(rows(&text(10)).await, 8192);
         assert_eq!(rows(&text(64 << 10)).await, 1024);
         assert_eq!(rows("select repeat('x', 32 * 1024 * 1024) from generate_series(1, 9) t(i)").await, 2);
-        assert_eq!(rows("select range(1, 1048577) from generate_series(1, 9) t(i)").await, 8);
+        assert_eq!(rows("select range(0, 1000000) from generate_series(1, 9) t(i)").await, 8);
         let many = (0..9_000).map(|i| format!("'{i:020}'")).collect::<Vec<_>>().join(",");
         assert_eq!(rows(&format!("select i from generate_series(1, 9) t(i) where i::text in ({many})")).await, 8192);
     }

@@ -101,7 +101,7 @@ impl Engine {
         params: Option<&RecordBatch>,
         options: &SessionOptions,
     ) -> Result<WriteOutcome> {
-        self.write_by(self.deadline(options), caller, sql, params, options).await
+        Box::pin(self.write_by(self.deadline(options), caller, sql, params, options)).await
     }
 
     /// As [`Engine::write`], within a time that began before.
@@ -124,11 +124,11 @@ impl Engine {
         if given.rows() > 1
             && let Some(insert) = rows_of_parameters(&write)
         {
-            return run(given).insert(insert).await.inspect(|done| note(caller, *done));
+            return Box::pin(run(given).insert(insert)).await.inspect(|done| note(caller, *done));
         }
         let mut done = WriteOutcome::default();
         for row in 0..given.rows() {
-            done = done.and(run(given.row(row)).write(write.clone()).await?);
+            done = done.and(Box::pin(run(given.row(row)).write(write.clone())).await?);
         }
         note(caller, done);
         Ok(done)
