@@ -75,7 +75,7 @@ impl Put {
         let answer = tokio::select! {
             answer = Box::pin(self.answer(service, context, incoming)) => answer?,
             // An upload sees its caller's end in its messages; a statement computes, and looks at none.
-            () = answers.closed() => return Err(Error::cancelled("the caller went away before the statement had ended")),
+            () = answers.closed() => return Err(Error::cancelled("the caller went away before the end")),
         };
         // What was done stays done when nobody waits for the answer.
         let _ = answers.send(Ok(answer)).await;

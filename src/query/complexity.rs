@@ -2,8 +2,8 @@
 //!
 //! A planner takes longer than in proportion over long chains of operators, many joins and much that is sorted or
 //! grouped by, and a common table expression costs as much as its query each time it is named, so that a few lines can
-//! ask for minutes. So the parts of a statement are counted on its syntax, in one walk, before it is planned. Each limit
-//! is far above what people and their tools write, and keeps what is below it within seconds.
+//! ask for minutes. So the parts of a statement are counted on its syntax, in one walk, before it is planned. Each
+//! limit is far above what people and their tools write, and keeps what is below it within seconds.
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
