@@ -70,6 +70,10 @@ pub struct Metrics {
     pub rows_sent: Counter,
     /// Calls now running.
     pub calls_running: Gauge,
+    /// Memory that queries have reserved of `--memory-limit`, when the page is asked for.
+    pub query_memory: Gauge,
+    /// Disk that queries have spilled to, when the page is asked for.
+    pub spilled: Gauge,
     s3_requests: Family<S3Labels, Counter>,
     dynamodb_requests: Family<DynamoDbLabels, Counter>,
     latency: LatencyFamily,
@@ -95,6 +99,8 @@ impl Default for Metrics {
             calls_running: Gauge::default(),
             s3_requests: Family::default(),
             dynamodb_requests: Family::default(),
+            query_memory: Gauge::default(),
+            spilled: Gauge::default(),
             latency: Family::new_with_constructor(latency_histogram),
         }
     }
@@ -140,6 +146,8 @@ impl Metrics {
         registry.register("calls_running", "Calls now running", self.calls_running.clone());
         registry.register("s3_requests", "Requests to S3, each try", self.s3_requests.clone());
         registry.register("dynamodb_requests", "Requests to DynamoDB, each try", self.dynamodb_requests.clone());
+        registry.register("query_memory_bytes", "Memory that queries have reserved", self.query_memory.clone());
+        registry.register("spilled_bytes", "Disk that queries have spilled to", self.spilled.clone());
         registry.register("call_duration_seconds", "Time from call to end", self.latency.clone());
         let memory: Gauge<i64, AtomicI64> = Gauge::default();
         memory.set(memory_stats::memory_stats().map_or(0, |stats| stats.physical_mem as i64));

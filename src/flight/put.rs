@@ -66,26 +66,31 @@ impl Put {
         answers: &Answers,
     ) -> Result<()> {
         let messages = stream::iter([Ok(first)]).chain(messages.into_stream());
-        let sql = service.sql(context);
-        let answer = match self {
-            Self::Upload(upload) => {
-                let datasets = service.datasets.clone();
-                let (caller, loads) = (context.caller.clone(), service.loads.clone());
-                return upload.run(datasets, caller, loads, messages, answers, &service.metrics).await;
-            }
-            // Some drivers send nothing more before they have the answer.
-            Self::Update(sql_text) => row_count(sql.write(&sql.statement(&sql_text)?).await?),
-            Self::PreparedUpdate(handle) => {
-                let mut incoming = Incoming::new(messages, service.loads.max_message_bytes);
-                row_count(sql.prepared_update(&handle, &mut incoming).await?)
-            }
-            Self::Bind(handle) => {
-                let mut incoming = Incoming::new(messages, service.loads.max_message_bytes);
-                PutResult { app_metadata: sql.bind(&handle, &mut incoming).await? }
-            }
+        if let Self::Upload(upload) = self {
+            let datasets = service.datasets.clone();
+            let (caller, loads) = (context.caller.clone(), service.loads.clone());
+            return upload.run(datasets, caller, loads, messages, answers, &service.metrics).await;
+        }
+        let incoming = Incoming::new(messages, service.loads.max_message_bytes);
+        let answer = tokio::select! {
+            answer = Box::pin(self.answer(service, context, incoming)) => answer?,
+            // An upload sees its caller's end in its messages; a statement computes, and looks at none.
+            () = answers.closed() => return Err(Error::cancelled("the caller went away before the end")),
         };
         // What was done stays done when nobody waits for the answer.
         let _ = answers.send(Ok(answer)).await;
         Ok(())
+    }
+
+    /// Runs what has one answer.
+    async fn answer(self, service: &Service, context: &Context, mut incoming: Incoming) -> Result<PutResult> {
+        let sql = service.sql(context);
+        Ok(match self {
+            Self::Upload(_) => return Err(Error::internal("an upload was taken for a statement")),
+            // Some drivers send nothing more before they have the answer.
+            Self::Update(text) => row_count(sql.write(&sql.statement(&text)?).await?),
+            Self::PreparedUpdate(handle) => row_count(sql.prepared_update(&handle, &mut incoming).await?),
+            Self::Bind(handle) => PutResult { app_metadata: sql.bind(&handle, &mut incoming).await? },
+        })
     }
 }

@@ -30,5 +30,8 @@ pub(super) async fn ready(State(state): State<HttpState>) -> impl IntoResponse {
 
 /// What was counted.
 pub(super) async fn metrics(State(state): State<HttpState>) -> impl IntoResponse {
+    let usage = state.engine.usage();
+    state.metrics.query_memory.set(i64::try_from(usage.memory_bytes).unwrap_or(i64::MAX));
+    state.metrics.spilled.set(i64::try_from(usage.spilled_bytes).unwrap_or(i64::MAX));
     ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics.render())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+use super::deadline::Deadline;
 use super::engine::{Engine, PlannedQuery};
 use super::parameters::Parameters;
 use super::statement::Statement;
@@ -27,14 +28,32 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::plan`] and [`Engine::write`].
     pub async fn begin(&self, caller: &Principal, statement: &Statement) -> Result<Begun> {
-        match classify(&statement.sql)? {
-            StatementKind::Query => Ok(Begun::Query(Box::new(self.plan(caller, statement).await?))),
+        let deadline = self.deadline(&statement.options);
+        match self.kind_by(deadline, &statement.sql).await? {
+            StatementKind::Query => {
+                let planned = Box::pin(self.plan_by(deadline, caller, statement)).await?;
+                Ok(Begun::Query(Box::new(planned)))
+            }
             StatementKind::Write => {
                 let parameters = statement.parameters.as_ref().map(Parameters::batch);
-                let outcome = self.write(caller, &statement.sql, parameters, &statement.options).await?;
-                Ok(Begun::Affected(outcome.rows))
+                let (sql, options) = (&statement.sql, &statement.options);
+                Ok(Begun::Affected(Box::pin(self.write_by(deadline, caller, sql, parameters, options)).await?.rows))
             }
         }
+    }
+
+    /// Tells what a statement is, from its text alone.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a text that is no statement.
+    pub async fn kind(&self, statement: &Statement) -> Result<StatementKind> {
+        self.kind_by(self.deadline(&statement.options), &statement.sql).await
+    }
+
+    /// As [`Engine::kind`]; a text of many thousand words is not parsed on the threads of the network.
+    async fn kind_by(&self, deadline: Deadline, sql: &str) -> Result<StatementKind> {
+        let sql = sql.to_string();
+        deadline.in_time(self.cpu.run(async move { classify(&sql) })).await
     }
 }
 

@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, Precedence};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
+use super::complexity::{check_expression, check_statement};
 use super::failure::OrQueryError;
 use super::table_name::parse_instant;
 use crate::clock::format_instant;
@@ -152,8 +153,8 @@ impl Dialect for VersionedDialect {
 /// Parses the one statement of a text, and names the versions that it asks for.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse, holds several statements, or a version that
-/// is no literal.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse, holds several statements, a version that is
+/// no literal, or more than the planner may be asked for.
 pub(super) fn parse(sql: &str) -> Result<Statement> {
     let parser = DFParserBuilder::new(sql).with_dialect(&VersionedDialect).with_recursion_limit(MAX_NESTING).build();
     let mut statements = parser.or_query_error()?.parse_statements().or_query_error()?;
@@ -164,6 +165,7 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
             return Err(Error::invalid("only one statement can be run at a time; send them one by one"));
         }
     };
+    check_statement(&statement)?;
     name_versions(&mut statement)?;
     Ok(statement)
 }
@@ -171,10 +173,12 @@ pub(super) fn parse(sql: &str) -> Result<Statement> {
 /// Parses an expression over the columns of `schema`.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse or names an unknown column.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) when it does not parse, names an unknown column or
+/// is more than the planner may be asked for.
 pub(super) fn parse_expression(session: &SessionState, text: &str, schema: &DFSchema) -> Result<LogicalExpr> {
     let parser = DFParserBuilder::new(text).with_dialect(&VersionedDialect).with_recursion_limit(MAX_NESTING).build();
     let parsed = parser.or_query_error()?.parse_into_expr().or_query_error()?;
+    check_expression(&parsed.expr)?;
     session.create_logical_expr_from_sql_expr(parsed, schema).or_query_error()
 }
 

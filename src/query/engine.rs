@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::source::DataSourceExec;
+use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
@@ -21,18 +22,21 @@ use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanVisitor, accept, exe
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Sleep;
 
+use super::amplification::with_short_batches;
 use super::catalog::{TenantCatalog, with_nearest_name};
 use super::cpu::CpuRuntime;
+use super::deadline::Deadline;
 use super::describe::{Described, describe};
 use super::failure::{OrQueryError, query_error};
 use super::filter::SqlFilter;
+use super::options::SessionOptions;
 use super::output::{all_nullable, output_schema, to_output};
 use super::provider::ScanTally;
 use super::session::{SessionSettings, plan, session, template};
 use super::statement::{Moments, Statement};
-use super::stop::{Stop, stoppable};
+use super::stop::{Stop, StopOnDrop, stoppable};
 use crate::auth::{Access, Principal};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -66,8 +70,8 @@ pub struct Engine {
 /// ends the work behind it.
 pub struct ResultStream<T> {
     items: BoxStream<'static, Result<T>>,
-    deadline: Pin<Box<Sleep>>,
-    timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    deadline: Deadline,
     ended: bool,
 }
 
@@ -75,12 +79,11 @@ pub struct ResultStream<T> {
 pub struct PlannedQuery {
     schema: SchemaRef,
     plan: Arc<dyn ExecutionPlan>,
-    session: SessionContext,
-    started: Instant,
-    timeout: Duration,
+    task: Arc<TaskContext>,
+    deadline: Deadline,
     /// Parts that the session wants the result in.
     wanted_parts: usize,
-    stop: Stop,
+    stop: StopOnDrop,
     /// `EXPLAIN ANALYZE`: a row of ours comes after those of the engine.
     analyzed: bool,
     tally: Arc<ScanTally>,
@@ -117,7 +120,22 @@ fn is_row_by_row(plan: &dyn ExecutionPlan) -> bool {
     keeps_rows_apart && plan.fetch().is_none() && plan.children().into_iter().all(|child| is_row_by_row(child.as_ref()))
 }
 
+/// What queries hold at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of memory that they have reserved.
+    pub memory_bytes: usize,
+    /// Bytes of disk that they have spilled to.
+    pub spilled_bytes: u64,
+}
+
 impl Engine {
+    /// What queries hold now.
+    pub fn usage(&self) -> Usage {
+        let runtime = self.template.runtime_env();
+        Usage { memory_bytes: runtime.memory_pool.reserved(), spilled_bytes: runtime.disk_manager.used_disk_space() }
+    }
+
     /// Starts the query threads.
     ///
     /// # Errors
@@ -135,25 +153,38 @@ impl Engine {
     /// statement that is wrong,
     /// [`Kind::Timeout`](crate::error::Kind::Timeout) when planning takes too long.
     pub async fn plan(&self, caller: &Principal, statement: &Statement) -> Result<PlannedQuery> {
-        let started = Instant::now();
-        let (session, tally) = self.session_for(caller, statement).await?;
-        let (statement, timeout) = (statement.clone(), statement.options.timeout(self.settings.timeout));
+        self.plan_by(self.deadline(&statement.options), caller, statement).await
+    }
+
+    /// As [`Engine::plan`], within a time that began before.
+    pub(super) async fn plan_by(
+        &self,
+        deadline: Deadline,
+        caller: &Principal,
+        statement: &Statement,
+    ) -> Result<PlannedQuery> {
+        let stop = Stop::default().on_drop();
+        let (session, tally) = self.session_for(caller, statement, stop.flag()).await?;
+        let (statement, flag) = (statement.clone(), stop.flag().clone());
+        let wanted_parts = statement.options.endpoints();
         let planning = self.cpu.run(async move {
             let (logical, has_parameters) = plan(&session, &statement).await?;
             let analyzed = matches!(logical, LogicalPlan::Analyze(_));
-            let stop = Stop::default();
-            let plan = session.state().create_physical_plan(&logical).await.or_query_error()?;
-            let plan = stoppable(plan, &stop)?;
+            let mut state = session.state();
+            let logical = state.optimize(&logical).or_query_error()?;
+            with_short_batches(&mut state, &logical).or_query_error()?;
+            let plan = state.query_planner().create_physical_plan(&logical, &state).await.or_query_error()?;
+            let plan = stoppable(plan, &flag)?;
             let schema = output_schema(&plan.schema());
             let schema = if has_parameters { all_nullable(&schema) } else { schema };
             // Beyond its own part a scan must have no other say in what the result is.
             if statement.part.is_some() && !is_row_by_row(plan.as_ref()) {
                 return Err(Error::internal("a result that cannot come in parts was announced in parts"));
             }
-            let wanted_parts = statement.options.endpoints();
-            Ok(PlannedQuery { schema, plan, session, started, timeout, wanted_parts, stop, analyzed, tally })
+            Ok((schema, plan, state.task_ctx(), analyzed))
         });
-        self.in_time(caller, timeout, planning).await
+        let (schema, plan, task, analyzed) = self.in_time(caller, deadline, planning).await?;
+        Ok(PlannedQuery { schema, plan, task, deadline, wanted_parts, stop, analyzed, tally })
     }
 
     /// Tells what a statement will give and wants, without running it.
@@ -161,28 +192,37 @@ impl Engine {
     /// # Errors
     /// As [`Engine::plan`].
     pub async fn describe(&self, caller: &Principal, statement: &Statement) -> Result<Described> {
-        let (session, _) = self.session_for(caller, statement).await?;
+        let (deadline, stop) = (self.deadline(&statement.options), Stop::default().on_drop());
+        let (session, _) = self.session_for(caller, statement, stop.flag()).await?;
         let sql = statement.sql.clone();
-        let timeout = statement.options.timeout(self.settings.timeout);
-        self.in_time(caller, timeout, self.cpu.run(async move { describe(&session, &sql).await })).await
+        self.in_time(caller, deadline, self.cpu.run(async move { describe(&session, &sql).await })).await
     }
 
-    async fn session_for(&self, caller: &Principal, statement: &Statement) -> Result<(SessionContext, Arc<ScanTally>)> {
+    async fn session_for(
+        &self,
+        caller: &Principal,
+        statement: &Statement,
+        stop: &Stop,
+    ) -> Result<(SessionContext, Arc<ScanTally>)> {
         let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), caller.clone(), statement).await?;
         let tally = Arc::clone(catalog.tally());
-        Ok((session(&self.template, Arc::new(catalog), &statement.options), tally))
+        Ok((session(&self.template, Arc::new(catalog), &statement.options, stop), tally))
+    }
+
+    /// The deadline of a statement that begins now.
+    pub(super) fn deadline(&self, options: &SessionOptions) -> Deadline {
+        Deadline::after(options.timeout(self.settings.timeout))
     }
 
     async fn in_time<T>(
         &self,
         caller: &Principal,
-        timeout: Duration,
+        deadline: Deadline,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        match tokio::time::timeout(timeout, work).await {
-            Ok(Err(error)) => Err(with_nearest_name(&self.datasets, caller, error).await),
-            Ok(done) => done,
-            Err(_) => Err(timed_out(timeout)),
+        match deadline.in_time(work).await {
+            Err(error) => Err(with_nearest_name(&self.datasets, caller, error).await),
+            done => done,
         }
     }
 
@@ -197,9 +237,9 @@ impl Engine {
         query: PlannedQuery,
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<ResultStream<T>> {
-        let PlannedQuery { schema, plan, session, started, timeout, wanted_parts: _, stop, analyzed, tally } = query;
+        let PlannedQuery { schema, plan, task, deadline, wanted_parts: _, stop, analyzed, tally } = query;
         // Some nodes begin their work when they are asked for their stream.
-        let batches = self.cpu.begin(|| execute_stream(Arc::clone(&plan), session.task_ctx())).or_query_error()?;
+        let batches = self.cpu.begin(|| execute_stream(Arc::clone(&plan), task)).or_query_error()?;
         let summary = {
             let (plan, schema, tally) = (Arc::clone(&plan), Arc::clone(&schema), Arc::clone(&tally));
             let totals = move || ScanTotals::of(plan.as_ref(), &tally);
@@ -211,11 +251,10 @@ impl Engine {
             let _counted_until_the_end = &counted;
             finish(batch?)
         });
-        let stop = stop.on_drop();
         let batches = self.cpu.forward(batches).inspect(move |_| {
             let _set_when_dropped = &stop;
         });
-        Ok(bounded(batches.boxed(), started, timeout))
+        Ok(bounded(batches.boxed(), deadline))
     }
 
     /// Plans the read of a whole frame.
@@ -236,7 +275,8 @@ impl Engine {
                 let session = SessionContext::new_with_state(self.template.clone());
                 let (text, snapshot) = (text.to_string(), Arc::clone(&snapshot));
                 let parse = self.cpu.run(async move { SqlFilter::parse(&session, &text, &snapshot) });
-                Some(Arc::new(parse.await?) as Arc<dyn RowFilter>)
+                let parsed = Deadline::after(self.settings.timeout).in_time(parse).await?;
+                Some(Arc::new(parsed) as Arc<dyn RowFilter>)
             }
         };
         let (settings, metrics) = (self.settings.read.clone(), self.metrics.clone());
@@ -250,7 +290,7 @@ impl Engine {
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> ResultStream<T> {
         let items = read.stream().map(move |batch| finish(batch?));
-        bounded(self.cpu.forward(items).boxed(), Instant::now(), self.settings.timeout)
+        bounded(self.cpu.forward(items).boxed(), Deadline::after(self.settings.timeout))
     }
 }
 
@@ -262,20 +302,13 @@ impl Engine {
         mut finish: impl FnMut(RecordBatch) -> Result<T> + Send + 'static,
     ) -> ResultStream<T> {
         let items = rows.map(move |batch| finish(batch?));
-        bounded(self.cpu.forward(items).boxed(), Instant::now(), self.settings.timeout)
+        bounded(self.cpu.forward(items).boxed(), Deadline::after(self.settings.timeout))
     }
 }
 
-fn bounded<T>(items: BoxStream<'static, Result<T>>, started: Instant, timeout: Duration) -> ResultStream<T> {
-    let deadline = Box::pin(tokio::time::sleep_until(started + timeout));
-    ResultStream { items, deadline, timeout, ended: false }
-}
-
-pub(super) fn timed_out(timeout: Duration) -> Error {
-    Error::timeout(format!(
-        "it took longer than the time limit of {} s (--query-timeout, or the session's); ask for less",
-        timeout.as_secs_f64()
-    ))
+fn bounded<T>(items: BoxStream<'static, Result<T>>, deadline: Deadline) -> ResultStream<T> {
+    let timer = Box::pin(tokio::time::sleep_until(deadline.at()));
+    ResultStream { items, timer, deadline, ended: false }
 }
 
 impl<T: Send + 'static> Stream for ResultStream<T> {
@@ -285,10 +318,10 @@ impl<T: Send + 'static> Stream for ResultStream<T> {
         if self.ended {
             return Poll::Ready(None);
         }
-        if self.deadline.as_mut().poll(context).is_ready() {
+        if self.timer.as_mut().poll(context).is_ready() {
             self.ended = true;
             self.items = stream::empty().boxed();
-            return Poll::Ready(Some(Err(timed_out(self.timeout))));
+            return Poll::Ready(Some(Err(self.deadline.error())));
         }
         self.items.poll_next_unpin(context)
     }

@@ -6,7 +6,10 @@ use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
@@ -38,6 +41,7 @@ impl SqlFilter {
         let all = snapshot.columns.sql_schema();
         let all = DFSchema::try_from(all.as_ref().clone()).or_query_error()?;
         let logical = parse_expression(&session.state(), text, &all).map_err(named_field)?;
+        let logical = limited(&session.state(), logical, &all).map_err(wrong)?;
         // The condition is evaluated on batches of just the columns it looks at, in the order of the dataset.
         let named: Vec<String> = logical.column_refs().iter().map(|column| column.name.clone()).collect();
         let used = snapshot.columns.iter().filter(|column| named.contains(&column.names.name));
@@ -55,6 +59,14 @@ impl SqlFilter {
         }
         Ok(Self { columns, logical, physical })
     }
+}
+
+/// The condition with the limits that an analyzed plan has.
+fn limited(session: &SessionState, condition: Expr, schema: &DFSchema) -> Result<Expr, DataFusionError> {
+    let (rewrites, options) = (&session.analyzer().function_rewrites, session.config_options());
+    rewrites.iter().try_fold(condition, |condition, rewrite| {
+        Ok(condition.transform_up(|expr| rewrite.rewrite(expr, schema, options))?.data)
+    })
 }
 
 impl RowFilter for SqlFilter {

@@ -10,6 +10,7 @@
 //! | `write` | statements that change datasets |
 //! | `session` | the template session, limits, the statements that are refused |
 //! | `dialect` | the SQL that is understood, and versions of tables in it |
+//! | `complexity` | how much a statement may ask of the planner |
 //! | `catalog` | datasets as tables, for one tenant |
 //! | `table_name` | `dataset@last`, `dataset$versions`: what stands behind a dataset's name |
 //! | `history` | versions and chunks as tables |
@@ -20,16 +21,22 @@
 //! | `filter` | the condition of a `GetDataframe` |
 //! | `write` | the statements that write |
 //! | `output` | the one schema that a result is declared and sent with |
+//! | `deadline` | when a statement's time is up |
 //! | `cpu` | the threads that queries compute on |
+//! | `planning` | planning that stops |
 //! | `cooperative`, `stop` | joins that pause, and that stop |
+//! | `amplification` | functions that make much of little |
 //! | `extremes` | `min` and `max` of floats by group |
 //! | `orderings` | functions with a limited domain, and order |
 //! | `failure` | what the engine's errors mean for a caller |
 
+mod amplification;
 mod begin;
 mod catalog;
+mod complexity;
 mod cooperative;
 mod cpu;
+mod deadline;
 mod describe;
 mod dialect;
 mod engine;
@@ -42,6 +49,7 @@ mod options;
 mod orderings;
 mod output;
 mod parameters;
+mod planning;
 mod provider;
 mod pruning;
 mod selection;
@@ -53,7 +61,7 @@ mod write;
 
 pub use self::begin::{Begun, affected_batch, affected_schema};
 pub use self::describe::Described;
-pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream};
+pub use self::engine::{Engine, EngineSettings, PlannedQuery, ResultStream, Usage};
 pub use self::options::{OptionValue, Refusal, SessionOptions};
 pub use self::parameters::{Parameters, number_placeholders};
 pub use self::provider::sql_schema;
@@ -61,4 +69,4 @@ pub use self::selection::selection;
 pub use self::session::{CATALOG, DEFAULT_SCHEMA, MAX_STATEMENT_BYTES, SessionSettings};
 pub use self::statement::{Moment, Moments, Part, Statement};
 pub use self::table_name::parse_instant;
-pub use self::write::{StatementKind, WriteOutcome, classify};
+pub use self::write::{StatementKind, WriteOutcome};

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::dialect::VersionedDialect;
 use super::failure::OrQueryError;
+use super::session::MAX_STATEMENT_BYTES;
 use crate::error::{Error, Result, shorten};
 use crate::table::sql_type;
 
@@ -89,7 +90,8 @@ fn out_of_union(place: usize, column: &ArrayRef) -> Result<ArrayRef> {
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) when it has both forms.
 pub fn number_placeholders(sql: &str) -> Result<String> {
-    if !sql.contains('?') {
+    // What is too long is told so before it is parsed.
+    if sql.len() > MAX_STATEMENT_BYTES || !sql.contains('?') {
         return Ok(sql.into());
     }
     // Text that is not even words and signs is told so by the parser.

@@ -8,25 +8,29 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProviderList};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, SessionStateDefaults};
 use datafusion::logical_expr::{AggregateUDF, DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::amplification::BoundedFunctions;
 use super::cooperative::CooperativeJoins;
 use super::describe::{has_parameters, no_values};
-use super::dialect::parse;
+use super::dialect::{VersionedDialect, parse};
 use super::extremes::extremes;
 use super::failure::OrQueryError;
 use super::options::SessionOptions;
 use super::orderings::sound_orderings;
 use super::parameters::bind;
+use super::planning::stoppable_planning;
 use super::statement::Statement;
+use super::stop::Stop;
 use crate::error::{Error, Result};
 use crate::storage::{PLAN_URL, Storage};
 
@@ -36,8 +40,8 @@ pub const CATALOG: &str = "pandas_db";
 pub const DEFAULT_SCHEMA: &str = crate::names::PUBLIC_SCHEMA;
 /// Bytes of a statement.
 pub const MAX_STATEMENT_BYTES: usize = 256 << 10;
-/// Words and signs of a statement; a planner takes long over long chains of operators.
-const MAX_STATEMENT_TOKENS: usize = 20_000;
+/// Words and signs of a statement; how they may be put together is limited by `complexity`.
+const MAX_STATEMENT_TOKENS: usize = 50_000;
 /// Parquet footers kept in memory.
 const FOOTER_CACHE_BYTES: usize = 128 << 20;
 
@@ -79,7 +83,7 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
     // The engine's own rules change what may be null between the two, and the check would refuse sound plans. What is
     // declared to clients is what the physical plan says.
     config.options_mut().execution.skip_physical_aggregate_schema_check = true;
-    Ok(SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)
         .with_scalar_functions(sound_orderings(SessionStateDefaults::default_scalar_functions()))
@@ -89,7 +93,9 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
-        .build())
+        .build();
+    state.register_function_rewrite(Arc::new(BoundedFunctions::new(settings.memory_bytes))).or_query_error()?;
+    Ok(state)
 }
 
 fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
@@ -105,21 +111,21 @@ pub(super) fn store_url() -> Result<ObjectStoreUrl> {
     ObjectStoreUrl::parse(PLAN_URL).or_query_error()
 }
 
-/// A session that sees one catalog.
+/// A session that sees one catalog, and plans until the flag is set.
 pub(super) fn session(
     template: &SessionState,
     catalog: Arc<dyn CatalogProvider>,
     options: &SessionOptions,
+    stop: &Stop,
 ) -> SessionContext {
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.into(), catalog);
     let mut config = template.config().clone();
     config.options_mut().catalog.default_schema = options.schema().into();
-    let state = SessionStateBuilder::new_from_existing(template.clone())
+    let builder = SessionStateBuilder::new_from_existing(template.clone())
         .with_config(config)
-        .with_catalog_list(Arc::new(catalogs))
-        .build();
-    SessionContext::new_with_state(state)
+        .with_catalog_list(Arc::new(catalogs));
+    SessionContext::new_with_state(stoppable_planning(builder, stop).build())
 }
 
 /// Checks the text of a statement before it is parsed.
@@ -131,14 +137,19 @@ pub(super) fn check_text(sql: &str) -> Result<()> {
         return Err(Error::invalid("the SQL is empty"));
     }
     if sql.len() > MAX_STATEMENT_BYTES {
-        return Err(Error::invalid(format!("the SQL is longer than {MAX_STATEMENT_BYTES} bytes")));
+        return Err(Error::invalid(format!(
+            "the SQL has {} bytes, and at most {MAX_STATEMENT_BYTES} can be; put long lists of values in a table",
+            sql.len()
+        )));
     }
-    let boundaries = sql.as_bytes().windows(2).filter(|pair| match pair {
-        [a, b] => a.is_ascii_alphanumeric() != b.is_ascii_alphanumeric() && !b.is_ascii_whitespace(),
-        _ => false,
-    });
-    if boundaries.count() > MAX_STATEMENT_TOKENS {
-        return Err(Error::invalid(format!("the SQL has more than {MAX_STATEMENT_TOKENS} words and signs")));
+    // Text that is not even words and signs is told so by the parser.
+    let tokens = Tokenizer::new(&VersionedDialect, sql).tokenize().unwrap_or_default();
+    let tokens = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count();
+    if tokens > MAX_STATEMENT_TOKENS {
+        return Err(Error::invalid(format!(
+            "the SQL has {tokens} words and signs, and at most {MAX_STATEMENT_TOKENS} can be; put long lists of \
+             values in a table"
+        )));
     }
     Ok(())
 }

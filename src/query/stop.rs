@@ -36,8 +36,15 @@ impl Stop {
         StopOnDrop(self)
     }
 
-    fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Fails once the flag is set.
+    ///
+    /// # Errors
+    /// [`Kind::Cancelled`](crate::error::Kind::Cancelled), which nobody is there to read.
+    pub(super) fn check(&self) -> Result<(), DataFusionError> {
+        match self.0.load(Ordering::Relaxed) {
+            true => Err(through_engine(Error::cancelled("nobody waits for the result any more"))),
+            false => Ok(()),
+        }
     }
 }
 
@@ -119,9 +126,7 @@ impl PhysicalExpr for Checked {
     }
 
     fn evaluate(&self, batch: &RecordBatch) -> Result<ColumnarValue, DataFusionError> {
-        if self.stop.is_set() {
-            return Err(through_engine(Error::cancelled("nobody waits for the result any more")));
-        }
+        self.stop.check()?;
         self.inner.evaluate(batch)
     }
 

@@ -16,8 +16,7 @@ use crate::auth::Principal;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::query::{
-    Begun, Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, affected_schema, classify,
-    number_placeholders,
+    Begun, Engine, Part, PlannedQuery, SessionOptions, Statement, StatementKind, affected_schema, number_placeholders,
 };
 
 /// What `total_records` and `total_bytes` say when only reading tells.
@@ -69,7 +68,7 @@ impl SqlCaller<'_> {
     /// # Errors
     /// Those of [`Engine::begin`], and [`Kind::Invalid`](crate::error::Kind::Invalid) for a query.
     pub(in super::super) async fn write(&self, statement: &Statement) -> Result<i64> {
-        if classify(&statement.sql)? == StatementKind::Query {
+        if self.engine.kind(statement).await? == StatementKind::Query {
             return Err(Error::invalid("this statement is a query; send it as CommandStatementQuery to GetFlightInfo"));
         }
         match self.begin(statement).await? {
@@ -83,7 +82,7 @@ impl SqlCaller<'_> {
     /// # Errors
     /// Those of [`Engine::plan`] and [`Engine::describe`].
     pub(in super::super) async fn schema(&self, statement: &Statement) -> Result<SchemaRef> {
-        if statement.parameters.is_some() && classify(&statement.sql)? == StatementKind::Query {
+        if statement.parameters.is_some() && self.engine.kind(statement).await? == StatementKind::Query {
             let planned = self.engine.plan(self.caller, statement).await?;
             return Ok(Arc::clone(planned.schema()));
         }

@@ -70,9 +70,7 @@ impl Run<'_> {
 
     /// The query of a new table; without one, a query of its columns that gives no rows.
     async fn created(&self, create: CreateTable) -> Result<(WriteSession, LogicalPlan)> {
-        let (caller, computing) = (self.caller, Computing::Parallel);
-        let session = WriteSession::open(self.engine, caller, &self.statement(), &self.parameters, computing).await?;
-        let session = session.stopped_by(self.stop.flag());
+        let session = self.session(Computing::Parallel).await?;
         let planning = session.clone();
         let statement = EngineStatement::Statement(Box::new(Statement::CreateTable(create)));
         let plan = self.engine.cpu.run(async move { planning.plan_created(statement).await }).await?;

@@ -140,9 +140,7 @@ impl Run<'_> {
     }
 
     async fn source_by(&self, query: &Query, computing: Computing) -> Result<Source> {
-        let session =
-            WriteSession::open(self.engine, self.caller, &self.statement(), &self.parameters, computing).await?;
-        let session = session.stopped_by(self.stop.flag());
+        let session = self.session(computing).await?;
         let statement = match query.body.as_ref() {
             SetExpr::Values(values) if self.parameters.rows() > 1 => {
                 let row = values.rows.first().map(|row| row.content.clone()).unwrap_or_default();

@@ -27,12 +27,13 @@ mod statement;
 use std::future::Future;
 
 use arrow::array::RecordBatch;
-use tokio::time::Instant;
 
 use self::insert::rows_of_parameters;
 use self::parameters::Parameters;
+use self::session::{Computing, WriteSession};
 use self::statement::Write;
-use super::engine::{Engine, timed_out};
+use super::deadline::Deadline;
+use super::engine::Engine;
 use super::options::SessionOptions;
 use super::statement::Statement as QueryStatement;
 use super::stop::{Stop, StopOnDrop};
@@ -68,7 +69,7 @@ pub enum StatementKind {
 ///
 /// # Errors
 /// [`Kind::Invalid`] for a text that is no statement.
-pub fn classify(sql: &str) -> Result<StatementKind> {
+pub(super) fn classify(sql: &str) -> Result<StatementKind> {
     Ok(if statement::read(sql)?.is_some() { StatementKind::Write } else { StatementKind::Query })
 }
 
@@ -80,7 +81,7 @@ struct Run<'a> {
     sql: String,
     options: &'a SessionOptions,
     parameters: Parameters,
-    deadline: Instant,
+    deadline: Deadline,
     /// Ends what it computes, however far that is, when it is dropped.
     stop: StopOnDrop,
 }
@@ -100,8 +101,20 @@ impl Engine {
         params: Option<&RecordBatch>,
         options: &SessionOptions,
     ) -> Result<WriteOutcome> {
-        let deadline = Instant::now() + options.timeout(self.settings.timeout);
-        let write = statement::read(sql)?;
+        Box::pin(self.write_by(self.deadline(options), caller, sql, params, options)).await
+    }
+
+    /// As [`Engine::write`], within a time that began before.
+    pub(super) async fn write_by(
+        &self,
+        deadline: Deadline,
+        caller: &Principal,
+        sql: &str,
+        params: Option<&RecordBatch>,
+        options: &SessionOptions,
+    ) -> Result<WriteOutcome> {
+        let text = sql.to_string();
+        let write = deadline.in_time(self.cpu.run(async move { statement::read(&text) })).await?;
         let write = write.ok_or_else(|| Error::invalid("this statement does not write; run it as a query"))?;
         let given = Parameters::new(params);
         let run = |parameters| {
@@ -111,11 +124,11 @@ impl Engine {
         if given.rows() > 1
             && let Some(insert) = rows_of_parameters(&write)
         {
-            return run(given).insert(insert).await.inspect(|done| note(caller, *done));
+            return Box::pin(run(given).insert(insert)).await.inspect(|done| note(caller, *done));
         }
         let mut done = WriteOutcome::default();
         for row in 0..given.rows() {
-            done = done.and(run(given.row(row)).write(write.clone()).await?);
+            done = done.and(Box::pin(run(given.row(row)).write(write.clone())).await?);
         }
         note(caller, done);
         Ok(done)
@@ -128,9 +141,10 @@ fn note(caller: &Principal, done: WriteOutcome) {
 }
 
 impl Run<'_> {
-    /// The statement as sessions are made for it.
-    fn statement(&self) -> QueryStatement {
-        QueryStatement::new(self.sql.as_str(), self.options.clone())
+    /// A session to plan and run parts of the statement in.
+    async fn session(&self, computing: Computing) -> Result<WriteSession> {
+        let statement = QueryStatement::new(self.sql.as_str(), self.options.clone());
+        WriteSession::open(self.engine, self.caller, &statement, &self.parameters, computing, self.stop.flag()).await
     }
 
     async fn write(&self, write: Write) -> Result<WriteOutcome> {
@@ -145,10 +159,7 @@ impl Run<'_> {
 
     /// Waits for the part of a statement that changes nothing yet, as long as there is time.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout_at(self.deadline, work).await {
-            Ok(done) => done,
-            Err(_) => Err(timed_out(self.options.timeout(self.engine.settings.timeout))),
-        }
+        self.deadline.in_time(work).await
     }
 }
 

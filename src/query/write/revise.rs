@@ -90,10 +90,7 @@ impl Run<'_> {
         dataset: Arc<Dataset>,
         snapshot: Arc<Snapshot>,
     ) -> Result<Revision> {
-        let (parameters, caller) = (&self.parameters, self.caller);
-        let session =
-            WriteSession::open(self.engine, caller, &self.statement(), parameters, Computing::Parallel).await?;
-        let session = session.stopped_by(self.stop.flag());
+        let session = self.session(Computing::Parallel).await?;
         let (dataset_rows, user) = (Selection::default().find(&dataset, &snapshot)?, self.caller.user.clone());
         let whole = DatasetTable::new(Arc::clone(&dataset), Arc::clone(&snapshot), dataset_rows, session.tally())?;
         session.add(&target.table.schema, &target.table.table, Arc::new(whole.clone()));

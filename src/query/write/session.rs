@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableProviderFilterPushDown, T
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 
+use super::super::amplification::with_short_batches;
 use super::super::catalog::TenantCatalog;
 use super::super::engine::Engine;
 use super::super::failure::{OrQueryError, through_engine};
@@ -54,7 +55,7 @@ pub(super) enum Computing {
 }
 
 impl WriteSession {
-    /// A session for a statement of `caller`.
+    /// A session for a statement of `caller`, whose plans are made and run until the flag is set.
     ///
     /// # Errors
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the version store is away.
@@ -64,12 +65,13 @@ impl WriteSession {
         statement: &QueryStatement,
         parameters: &Parameters,
         computing: Computing,
+        stop: &Stop,
     ) -> Result<Self> {
         let inner = TenantCatalog::for_statement(Arc::clone(&engine.datasets), caller.clone(), statement).await?;
         let (tables, tally) = (Tables::default(), Arc::clone(inner.tally()));
         let catalog = WriteCatalog { inner, tables: Arc::clone(&tables) };
         // One state for the whole statement: its instant is that of `now()` in all parts.
-        let mut state = session(&engine.template, Arc::new(catalog), &statement.options).state();
+        let mut state = session(&engine.template, Arc::new(catalog), &statement.options, stop).state();
         let options = state.config_mut().options_mut();
         // Without one, the engine takes a column with a time zone for one without.
         options.execution.time_zone.get_or_insert_with(|| UTC.into());
@@ -78,12 +80,7 @@ impl WriteSession {
             options.sql_parser.parse_float_as_decimal = true;
         }
         parameters.register(&mut state)?;
-        Ok(Self { state, tables, tally, parameters: parameters.clone(), stop: Stop::default() })
-    }
-
-    /// The session with plans that end when the flag is set.
-    pub(super) fn stopped_by(self, stop: &Stop) -> Self {
-        Self { stop: stop.clone(), ..self }
+        Ok(Self { state, tables, tally, parameters: parameters.clone(), stop: stop.clone() })
     }
 
     /// Puts a table beside those of the tenant.
@@ -132,7 +129,11 @@ impl WriteSession {
     /// # Errors
     /// Those of the engine.
     pub(super) async fn physical(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = self.state.query_planner().create_physical_plan(plan, &self.state).await.or_query_error()?;
+        self.physical_by(&self.state, plan).await
+    }
+
+    async fn physical_by(&self, state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = state.query_planner().create_physical_plan(plan, state).await.or_query_error()?;
         stoppable(plan, &self.stop)
     }
 
@@ -141,7 +142,9 @@ impl WriteSession {
     /// # Errors
     /// Those of the engine; errors of its run come through the stream.
     pub(super) async fn stream(&self, plan: &LogicalPlan) -> Result<SendableRecordBatchStream> {
-        execute_stream(self.physical(plan).await?, self.state.task_ctx()).or_query_error()
+        let mut state = self.state.clone();
+        with_short_batches(&mut state, plan).or_query_error()?;
+        execute_stream(self.physical_by(&state, plan).await?, state.task_ctx()).or_query_error()
     }
 }
 
