@@ -290,17 +290,18 @@ impl VersionStore for EmbeddedVersionStore {
         replaced.await?.ok_or_else(not_staged)
     }
 
-    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
-        let micros = before.timestamp_micros();
+    async fn forgotten(&self, before: DateTime<Utc>, after: Option<&str>) -> Result<Vec<ForgottenTable>> {
+        let (micros, after) = (before.timestamp_micros(), after.unwrap_or_default().to_string());
         self.run(move |connection| {
             let sql = format!(
-                "select tenant, table_id from forgotten where at_micros < ? order by at_micros limit {MAX_PAGE}"
+                "select tenant, table_id from forgotten where at_micros < ? and table_id > ? order by table_id \
+                 limit {MAX_PAGE}"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let table = |row: &Row<'_>| {
                 Ok(ForgottenTable { tenant: TenantId::stored(&row.get::<_, String>(0)?), table_id: row.get(1)? })
             };
-            let rows = statement.query_map(params![micros], table)?;
+            let rows = statement.query_map(params![micros, after], table)?;
             rows.collect()
         })
         .await

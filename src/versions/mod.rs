@@ -153,11 +153,11 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
         at: DateTime<Utc>,
     ) -> Result<Option<String>>;
 
-    /// At most [`MAX_PAGE`] tables that lost their names before `before`.
+    /// At most [`MAX_PAGE`] tables that lost their names before `before` and come after the table id `after`, by table id.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
-    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>>;
+    async fn forgotten(&self, before: DateTime<Utc>, after: Option<&str>) -> Result<Vec<ForgottenTable>>;
 
     /// Forgets a table altogether, once its files are deleted.
     ///
