@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use pandas_db::cli::{ClientCommand, ServerOptions, UserCommand};
+use pandas_db::cli::{ClientCommand, RepairArgs, ServerOptions, UserCommand};
 use pandas_db::config::{Config, ServeArgs};
 use pandas_db::error::{Error, Result};
 
@@ -44,6 +44,9 @@ enum Command {
     /// Make the table of --versions dynamodb://TABLE, and try storage and version store; takes the settings of serve
     #[command(args_override_self = true, allow_negative_numbers = true)]
     Init(Box<ServeArgs>),
+    /// Make the version records anew from the logs of the datasets; takes the settings of serve
+    #[command(args_override_self = true, allow_negative_numbers = true)]
+    Repair(Box<RepairArgs>),
     /// Add, remove or list the users of --auth users
     #[command(subcommand)]
     User(UserCommand),
@@ -70,6 +73,10 @@ fn main() -> ExitCode {
         None => serve(arguments.serve),
         Some(Command::Serve(args)) => serve(*args),
         Some(Command::Init(args)) => operate(*args, |config| async move { pandas_db::cli::init(&config).await }),
+        Some(Command::Repair(args)) => match args.into_parts() {
+            Ok((serve, settings)) => operate(serve, |config| pandas_db::cli::run_repair(config, settings)),
+            Err(error) => refuse(error),
+        },
         Some(Command::User(command)) => report(command.run()),
         Some(Command::Client(command)) => match command.check() {
             Ok(()) => report(run(pandas_db::cli::run(*command))),
@@ -88,8 +95,9 @@ fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result
         options.iter().find(is_given).and_then(Arg::get_long).map(|long| format!("--{long}"))
     };
     let misplaced = match matches.subcommand_name() {
-        None | Some("serve" | "init" | "user") => given(options::<ServerOptions>())
-            .map(|option| format!("{option} is for the commands that talk to a server, not for serve, init and user")),
+        None | Some("serve" | "init" | "repair" | "user") => given(options::<ServerOptions>()).map(|option| {
+            format!("{option} is for the commands that talk to a server, not for serve, init, repair and user")
+        }),
         Some(_) => None,
     };
     let misplaced = misplaced.or_else(|| {

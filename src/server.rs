@@ -63,7 +63,9 @@ pub async fn serve(config: Config) -> Result<()> {
     let metrics = Metrics::default();
     let storage = stores::storage(&config, &metrics).await?;
     let (versions, secret) = stores::versions(&config, &metrics).await?;
-    let (service, http_state, maintenance) = build(&config, metrics, Catalog::new(storage, versions), &secret)?;
+    let datasets = Catalog::new(storage, versions, config.query_timeout);
+    let presence = Arc::clone(datasets.presence());
+    let (service, http_state, maintenance) = build(&config, metrics, datasets, &secret)?;
     let (drain, audit) = (service.drain.clone(), service.audit.clone());
     let (flight_address, http_address) = (address(&listener)?, http_listener.as_ref().map(address).transpose()?);
 
@@ -75,6 +77,7 @@ pub async fn serve(config: Config) -> Result<()> {
         tokio::spawn(serve_http(http_state, connections, Arc::clone(&stop_http)))
     });
     let background = tokio::spawn(maintenance.run());
+    let telling = tokio::spawn(Arc::clone(&presence).keep_telling(flight_address.to_string()));
     // Before the ready line, since whoever reads it may stop the server at once.
     let stopped = stop_signals()?;
     warn_of_plain_text(&config);
@@ -93,7 +96,9 @@ pub async fn serve(config: Config) -> Result<()> {
     const LAST_BYTES: Duration = Duration::from_secs(1);
     let last = async { tokio::join!(flight, OptionFuture::from(http)) };
     let _ = tokio::time::timeout(LAST_BYTES, last).await;
-    // After the last call.
+    // After the last call and read.
+    telling.abort();
+    presence.leave().await;
     let _ = tokio::task::spawn_blocking(move || audit.close()).await;
     Ok(())
 }

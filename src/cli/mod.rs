@@ -1,5 +1,6 @@
 //! The command-line client: `put`, `get`, `sql`, `ls`, `versions`, `rm`, `compact`, `vacuum` and `import-legacy`, all
-//! over Arrow Flight; and what asks no server: `user`, which changes the users file, and `init`.
+//! over Arrow Flight; and what asks no server: `user`, which changes the users file, `init` and
+//! `repair`.
 //!
 //! Promises: a file of any size passes in bounded memory, a file that `get` or `sql` writes appears whole or not at
 //! all, `rm` deletes nothing unless somebody said yes, progress is drawn on a terminal only, and a reader that closes
@@ -18,6 +19,7 @@ mod ls;
 mod output;
 mod progress;
 mod put;
+mod repair;
 mod rm;
 mod sql;
 mod target;
@@ -35,6 +37,7 @@ pub use import_legacy::ImportLegacyArgs;
 pub use init::init;
 pub use ls::LsArgs;
 pub use put::PutArgs;
+pub use repair::{RepairArgs, run_repair};
 pub use rm::RmArgs;
 pub use sql::{SqlArgs, SqlFormat};
 pub use user::UserCommand;

@@ -11,12 +11,14 @@
 //! | `answer` | what its refusals mean |
 //! | `uploads` | buckets that are made, uploads that broke off |
 //! | `probe` | whether a place can be used |
+//! | `listing` | the tables that lie there |
 
 mod answer;
 mod bucket;
 mod buckets;
 mod credentials;
 mod durable;
+mod listing;
 mod probe;
 mod requests;
 mod uploads;

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 
 use super::dataset::{Dataset, unknown_dataset};
 use super::load::{Creation, Load, LoadRequest};
+use super::presence::Presence;
 use super::replacement::Replacement;
 use super::snapshot::Snapshot;
 use super::split::SplitSettings;
-use super::vacuum::delete_table;
+use super::vacuum::{before, delete_table};
 use crate::auth::{Access, Principal};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +29,7 @@ pub struct Catalog {
     storage: Storage,
     versions: Arc<dyn VersionStore>,
     open: Mutex<OpenDatasets>,
+    presence: Arc<Presence>,
     background: Arc<Notify>,
 }
 
@@ -41,9 +42,15 @@ struct OpenDatasets {
 }
 
 impl Catalog {
-    /// The catalog over a storage place and a version store.
-    pub fn new(storage: Storage, versions: Arc<dyn VersionStore>) -> Self {
-        Self { storage, versions, open: Mutex::default(), background: Arc::default() }
+    /// The catalog over a storage place and a version store; reads run at most `read_limit`.
+    pub fn new(storage: Storage, versions: Arc<dyn VersionStore>, read_limit: Duration) -> Self {
+        let presence = Arc::new(Presence::new(Arc::clone(&versions), read_limit));
+        Self { storage, versions, open: Mutex::default(), presence, background: Arc::default() }
+    }
+
+    /// This node among the others.
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.presence
     }
 
     /// Where the bytes are.
@@ -169,7 +176,7 @@ impl Catalog {
         }
     }
 
-    async fn forget(&self, record: &DatasetRecord) -> Result<()> {
+    pub(super) async fn forget(&self, record: &DatasetRecord) -> Result<()> {
         self.versions.forget(record, clock::now()).await?;
         self.let_go(&record.table_id);
         Ok(())
@@ -188,16 +195,19 @@ impl Catalog {
     /// # Errors
     /// Those of the version store and of the storage.
     pub(super) async fn purge(&self, after: Duration) -> Result<()> {
-        let after = TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
-        let before = clock::now().checked_sub_signed(after).unwrap_or(DateTime::<Utc>::MIN_UTC);
-        for table in self.versions.forgotten(before).await? {
-            if self.is_read(&table.table_id) {
-                continue;
+        let limit = before(self.presence.present().await?, after);
+        let mut last: Option<String> = None;
+        loop {
+            let page = self.versions.forgotten(limit, last.as_deref()).await?;
+            for table in page.iter().filter(|table| !self.is_read(&table.table_id)) {
+                delete_table(self.storage.store(), &self.storage.table_root(&table.tenant, &table.table_id)).await?;
+                self.versions.purge(&table.table_id).await?;
             }
-            delete_table(self.storage.store(), &self.storage.table_root(&table.tenant, &table.table_id)).await?;
-            self.versions.purge(&table.table_id).await?;
+            match page.last() {
+                Some(table) => last = Some(table.table_id.clone()),
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// Whether a read of this process still needs a table that lost its name.
@@ -282,8 +292,8 @@ impl Catalog {
             *used = now;
             return Ok(Arc::clone(dataset));
         }
-        let dataset =
-            Arc::new(Dataset::open(&self.storage, Arc::clone(&self.versions), record, Arc::clone(&self.background))?);
+        let (presence, background) = (Arc::clone(&self.presence), Arc::clone(&self.background));
+        let dataset = Arc::new(Dataset::open(&self.storage, Arc::clone(&self.versions), record, presence, background)?);
         if open.by_table_id.len() >= MAX_OPEN_DATASETS {
             // One in use stays: its queue and its reads are known to this object alone.
             let idle = open.by_table_id.iter().filter(|(_, (_, dataset))| dataset.is_idle());

@@ -227,7 +227,7 @@ impl Dataset {
         let affected = draft.affected(snapshot)?;
         let replacements = rewritten.replace(self, &draft.columns, affected).await?;
         let operation = draft.operation();
-        let (record, actions) = draft.finish(self.table_id(), self.name(), snapshot, &replacements)?;
+        let (record, actions) = draft.finish(&self.record(snapshot.head()), snapshot, &replacements)?;
         let bytes = commit_bytes(actions, operation, &record)?;
         let next = snapshot.log_version + 1;
         let unclear = match self.log().write(next, bytes).await? {

@@ -68,6 +68,11 @@ impl Dataset {
         Ok(Compaction { chunks_before, chunks_after: self.snapshot().live_chunks().count() })
     }
 
+    /// Whether chunks that this process knows of could be merged.
+    pub(super) fn has_merges(&self, settings: &SplitSettings, eagerness: Eagerness) -> bool {
+        !groups(&self.snapshot(), settings.chunk_rows as u64, eagerness).is_empty()
+    }
+
     async fn merge(self: Arc<Self>, chunks: Vec<Arc<Chunk>>, settings: &SplitSettings) -> Result<()> {
         let snapshot = self.snapshot();
         // The places of its rows are known only as long as their versions are live.

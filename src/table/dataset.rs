@@ -12,6 +12,7 @@ use url::Url;
 use super::commit::Waiting;
 use super::delta::Log;
 use super::lease::{Lease, Leases};
+use super::presence::Presence;
 use super::snapshot::Snapshot;
 use crate::error::{Error, Result};
 use crate::names::{DatasetName, TenantId};
@@ -34,6 +35,7 @@ pub struct Dataset {
     location: Url,
     storage: Storage,
     versions: Arc<dyn VersionStore>,
+    presence: Arc<Presence>,
     log: Log,
     /// Replaced as a whole by each newer state; readers hold the one they began with.
     snapshot: RwLock<Arc<Snapshot>>,
@@ -82,6 +84,7 @@ impl Dataset {
         storage: &Storage,
         versions: Arc<dyn VersionStore>,
         record: &DatasetRecord,
+        presence: Arc<Presence>,
         background: Arc<Notify>,
     ) -> Result<Self> {
         let root = storage.table_root(&record.tenant, &record.table_id);
@@ -95,6 +98,7 @@ impl Dataset {
             location,
             storage: storage.clone(),
             versions,
+            presence,
             snapshot: RwLock::default(),
             refreshing: tokio::sync::Mutex::default(),
             committing: Arc::default(),
@@ -157,12 +161,17 @@ impl Dataset {
         self.compacting.lock().await
     }
 
-    /// Keeps what counted after the commit `log_version`, and all that came later, from being vacuumed by this process.
+    /// Keeps what counted after the commit `log_version`, and all that came later, from being vacuumed by this process;
+    /// other nodes are told that a read began.
     ///
     /// # Errors
     /// [`Kind::Conflict`](crate::error::Kind::Conflict) when it was vacuumed since the caller's state was read.
     pub fn lease(&self, log_version: i64) -> Result<Lease> {
-        self.leases.take(log_version)
+        self.leases.take(log_version, Some(self.presence.begin_read()))
+    }
+
+    pub(super) fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     pub(super) fn leases(&self) -> &Leases {

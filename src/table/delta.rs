@@ -27,8 +27,9 @@ use super::record::{COMMIT_KEY, CommitRecord, FORMAT_VERSION};
 use super::schema::Columns;
 
 use crate::error::{Error, Result};
-use crate::names::DatasetName;
+use crate::names::{DatasetName, TenantId};
 use crate::storage::store_error;
+use crate::versions::DatasetRecord;
 
 /// The table property, and the entry in chunks, that holds the form of what is stored.
 pub(super) const FORMAT_PROPERTY: &str = "pandasdb.formatVersion";
@@ -36,6 +37,8 @@ pub(super) const FORMAT_PROPERTY: &str = "pandasdb.formatVersion";
 pub(super) const COLUMNS_PROPERTY: &str = "pandasdb.columns";
 /// The table property that holds the keys.
 pub(super) const KEYS_PROPERTY: &str = "pandasdb.columnsKeys";
+/// The table property that says whose dataset it is; its name is the table's.
+pub(super) const TENANT_PROPERTY: &str = "pandasdb.tenant";
 /// The tag of a file that tells the loads its rows came with: `[[load, rows, first place, last place], …]`.
 pub(super) const LOADS_TAG: &str = "pandasdb.loads";
 /// The tag of a file that holds its place among the chunks of its load.
@@ -122,8 +125,7 @@ pub(super) fn commit_bytes(actions: Vec<Action>, operation: DeltaOperation, reco
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when a stored type is unknown to Delta.
 pub(super) fn table_actions(
-    table_id: &str,
-    name: &DatasetName,
+    of: &DatasetRecord,
     columns: &Columns,
     keys: Option<&ColumnsKeys>,
     created_ms: i64,
@@ -134,8 +136,11 @@ pub(super) fn table_actions(
     let schema = columns.physical_schema();
     let delta: StructType =
         schema.as_ref().try_into_kernel().map_err(|error: arrow::error::ArrowError| broken(error.into()))?;
-    let mut properties =
-        vec![(FORMAT_PROPERTY, FORMAT_VERSION.to_string()), (COLUMNS_PROPERTY, json!(columns.names()).to_string())];
+    let mut properties = vec![
+        (FORMAT_PROPERTY, FORMAT_VERSION.to_string()),
+        (COLUMNS_PROPERTY, json!(columns.names()).to_string()),
+        (TENANT_PROPERTY, of.tenant.as_str().to_string()),
+    ];
     if let Some(keys) = keys {
         properties.push((KEYS_PROPERTY, json!(keys).to_string()));
     }
@@ -144,13 +149,24 @@ pub(super) fn table_actions(
     // The table's identity must not change with its schema.
     let mut metadata = serde_json::to_value(metadata).map_err(|error| broken(error.into()))?;
     if let Some(object) = metadata.as_object_mut() {
-        object.insert("id".into(), json!(table_id));
-        // The one place besides the version store that knows the dataset's name.
-        object.insert("name".into(), json!(name.as_str()));
+        object.insert("id".into(), json!(of.table_id));
+        // With the tenant's property the one place besides the version store that knows what the dataset is called.
+        object.insert("name".into(), json!(of.name.as_str()));
         object.insert("createdTime".into(), json!(created_ms));
     }
     let metadata: Metadata = serde_json::from_value(metadata).map_err(|error| broken(error.into()))?;
     Ok(vec![Action::Protocol(protocol(&schema)?), Action::Metadata(metadata)])
+}
+
+/// Whose dataset a first commit begins, and its name; `None` when another program wrote it, or a pandas-db that did not
+/// write down the tenant.
+pub(super) fn owner(actions: &[Action]) -> Option<(TenantId, DatasetName)> {
+    let metadata = actions.iter().find_map(|action| match action {
+        Action::Metadata(metadata) => serde_json::to_value(metadata).ok(),
+        _ => None,
+    })?;
+    let tenant = metadata.get("configuration")?.get(TENANT_PROPERTY)?.as_str()?;
+    Some((TenantId::parse(tenant).ok()?, DatasetName::parse(metadata.get("name")?.as_str()?).ok()?))
 }
 
 fn protocol(schema: &Schema) -> Result<Protocol> {

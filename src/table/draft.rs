@@ -19,7 +19,7 @@ use super::schema::{Columns, REMAINDER_PREFIX};
 use super::snapshot::{Snapshot, Version};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::names::DatasetName;
+use crate::versions::DatasetRecord;
 
 /// A commit that takes some of the changes that wait.
 pub(super) struct Round {
@@ -344,8 +344,7 @@ impl Draft {
     /// [`Kind::Internal`](crate::error::Kind::Internal) when something in it cannot be written.
     pub(super) fn finish(
         self,
-        table_id: &str,
-        name: &DatasetName,
+        of: &DatasetRecord,
         snapshot: &Snapshot,
         replacements: &[(Arc<Chunk>, Option<WrittenChunk>)],
     ) -> Result<(CommitRecord, Vec<Action>)> {
@@ -353,7 +352,7 @@ impl Draft {
         let mut actions = Vec::new();
         if self.table_changes {
             let created_ms = snapshot.created_ms.unwrap_or(now_ms);
-            actions.extend(table_actions(table_id, name, &self.columns, self.keys.as_ref(), created_ms)?);
+            actions.extend(table_actions(of, &self.columns, self.keys.as_ref(), created_ms)?);
         }
         for (chunk, replacement) in replacements {
             // Stored in wider types they are the same rows.

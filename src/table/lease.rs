@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::presence::RunningRead;
 use crate::error::{Error, Result};
 
 /// The states of one dataset that reads run on.
@@ -22,17 +23,19 @@ struct Held {
 pub struct Lease {
     leases: Arc<Leases>,
     commit: i64,
+    /// What other nodes are told of it.
+    _read: Option<RunningRead>,
 }
 
 impl Leases {
     /// Takes a lease on what counted after `commit`.
-    pub(super) fn take(self: &Arc<Self>, commit: i64) -> Result<Lease> {
+    pub(super) fn take(self: &Arc<Self>, commit: i64, read: Option<RunningRead>) -> Result<Lease> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held.vacuumed.is_some_and(|vacuumed| vacuumed > commit) {
             return Err(Error::conflict("the dataset was vacuumed as the read began; repeat it"));
         }
         *held.by_commit.entry(commit).or_default() += 1;
-        Ok(Lease { leases: Arc::clone(self), commit })
+        Ok(Lease { leases: Arc::clone(self), commit, _read: read })
     }
 
     /// How far a vacuum may go that wants to go up to `commit`; from then on no older state is leased.
@@ -63,13 +66,13 @@ mod tests {
     #[test]
     fn a_vacuum_goes_no_further_than_the_oldest_read() {
         let leases = Arc::new(Leases::default());
-        let (old, new) = (leases.take(3).unwrap(), leases.take(7).unwrap());
+        let (old, new) = (leases.take(3, None).unwrap(), leases.take(7, None).unwrap());
         assert_eq!(leases.vacuum(9), 3);
-        assert!(leases.take(2).is_err());
+        assert!(leases.take(2, None).is_err());
         drop(old);
         assert_eq!(leases.vacuum(9), 7);
         drop(new);
         assert_eq!(leases.vacuum(9), 9);
-        assert!(leases.take(8).is_err() && leases.take(9).is_ok());
+        assert!(leases.take(8, None).is_err() && leases.take(9, None).is_ok());
     }
 }

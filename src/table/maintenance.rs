@@ -2,18 +2,21 @@
 //!
 //! One task of a process does it, one dataset at a time, so that it never takes more than one thread from callers. It
 //! is told when a dataset has had enough commits to be worth a look, and goes through all datasets at intervals.
-//! Several processes on one storage may do the same work at the same time; each commit is checked against what the
-//! others committed.
+//! Of several nodes on one storage one goes through all datasets, and one at a time merges the chunks of a dataset: they
+//! lease the work. A lease only saves double work. Each commit is checked against what the others committed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::catalog::Catalog;
 use super::compact::Eagerness;
 use super::dataset::Dataset;
 use super::split::SplitSettings;
 use crate::error::{Error, Result};
+
+/// How long a node has to merge the chunks of a dataset before another may do the same.
+const MERGE_LEASE: Duration = Duration::from_secs(600);
 
 /// How the background works.
 #[derive(Debug, Clone)]
@@ -64,10 +67,34 @@ impl Maintenance {
 
     async fn merge(&self, dataset: &Arc<Dataset>) -> Result<()> {
         dataset.unmerged.store(0, Ordering::Relaxed);
-        Arc::clone(dataset).compact(&self.settings.split, Eagerness::Background).await.map(drop)
+        dataset.refresh().await?;
+        if !dataset.has_merges(&self.settings.split, Eagerness::Background) {
+            return Ok(());
+        }
+        let (presence, lease) = (self.datasets.presence(), format!("merge {}", dataset.table_id()));
+        if !presence.lease(&lease, MERGE_LEASE).await? {
+            return Ok(());
+        }
+        let merged = Arc::clone(dataset).compact(&self.settings.split, Eagerness::Background).await;
+        presence.release(&lease).await?;
+        merged.map(drop)
+    }
+
+    /// Whether this node goes through all datasets; asked again while it does. A quarter more than the time between two
+    /// passes, so that it stays the same node as long as it lives.
+    async fn leads(&self) -> bool {
+        let lasting = self.settings.interval.saturating_add(self.settings.interval / 4);
+        self.datasets.presence().leads_pass(lasting).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether another node goes through the datasets could not be found out");
+            false
+        })
     }
 
     async fn pass(&self) {
+        let mut leading = Instant::now();
+        if !self.leads().await {
+            return;
+        }
         let mut from: Option<String> = None;
         loop {
             let page = match self.datasets.versions().list_all(from.as_deref()).await {
@@ -75,6 +102,12 @@ impl Maintenance {
                 Err(error) => return tracing::warn!(%error, "the background could not list the datasets"),
             };
             for record in &page.records {
+                if leading.elapsed() > self.settings.interval / 2 {
+                    leading = Instant::now();
+                    if !self.leads().await {
+                        return;
+                    }
+                }
                 match self.datasets.open_quietly(record) {
                     Ok(dataset) => self.tend(&dataset).await.unwrap_or_else(|error| note(&dataset, &error)),
                     Err(error) => tracing::warn!(%error, "the background could not open a dataset"),

@@ -12,6 +12,8 @@
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
 //! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
 //! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
+//! | `presence` | the other nodes of the storage |
+//! | `repair` | records made anew from the logs |
 //! | `form` | the one form of rows that are merged, changed or cut anew |
 //! | `blocking` | work that an async thread must not do |
 //! | `types`, `convert`, `categories`, `schema`, `keys`, `digest` | types, columns, keys |
@@ -41,9 +43,11 @@ mod load;
 mod maintenance;
 mod manage;
 mod order;
+mod presence;
 mod ranges;
 mod read;
 mod record;
+mod repair;
 mod replacement;
 mod replay;
 mod revision;
@@ -71,8 +75,10 @@ pub use self::keys::{ColumnsKeys, KeyKind, parse_columns_keys};
 pub use self::lease::Lease;
 pub use self::load::{Creation, Load, LoadRequest};
 pub use self::maintenance::{Maintenance, MaintenanceSettings};
+pub use self::presence::Presence;
 pub use self::read::{FrameRead, ReadSettings, RowFilter};
 pub use self::record::{CommitRecord, EndState, EndedVersion, Retention, VersionRecord, WriteKind};
+pub use self::repair::{Finding, RepairSettings, repair};
 pub use self::revision::{ChangedColumn, Revision, RowChanges};
 pub use self::schema::{Column, ColumnNames, Columns, LOAD_COLUMN, ROW_COLUMN};
 pub use self::selection::{SelectedChunk, SelectedRows, Selection};

@@ -42,14 +42,14 @@ pub struct Vacuumed {
 }
 
 impl Dataset {
-    /// Deletes what was replaced or deleted longer than `after` ago, unless a read of this process still needs it.
+    /// Deletes what was replaced or deleted longer than `after` ago, unless a running read still needs it.
     ///
     /// # Errors
-    /// Those of committing and of the storage. What was deleted before an error stays deleted.
+    /// Those of committing, of the storage and of the version store. What was deleted before an error stays deleted.
     pub async fn vacuum(self: Arc<Self>, after: Duration) -> Result<Vacuumed> {
         let snapshot = self.refresh().await?;
         let mut done = Vacuumed::default();
-        let wanted = snapshot.commit_at(earlier(after));
+        let wanted = snapshot.commit_at(before(self.presence().present().await?, after));
         // States are given up only for something to delete.
         if Ended::by(&snapshot, wanted).is_some() {
             let horizon = self.leases().vacuum(wanted);
@@ -79,9 +79,9 @@ impl Dataset {
     /// Files that no state names and no load can still be about to name.
     async fn orphans(&self, after: Duration) -> Result<Vec<ObjectMeta>> {
         // Listed before the state is read: what a commit names in between is known then.
-        let before = earlier(after.max(MIN_ORPHAN_AGE));
+        let limit = earlier(after.max(MIN_ORPHAN_AGE));
         let listed = self.store().list(Some(self.root()));
-        let old = listed.try_filter(|file| std::future::ready(file.last_modified < before));
+        let old = listed.try_filter(|file| std::future::ready(file.last_modified < limit));
         let old: Vec<ObjectMeta> = old.try_collect().await.map_err(|error| store_error("listing files", error))?;
         if old.is_empty() {
             return Ok(old);
@@ -113,8 +113,13 @@ impl Ended {
 }
 
 fn earlier(by: Duration) -> DateTime<Utc> {
+    before(clock::now(), by)
+}
+
+/// The instant that lies so much before another.
+pub(super) fn before(instant: DateTime<Utc>, by: Duration) -> DateTime<Utc> {
     let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
-    clock::now().checked_sub_signed(by).unwrap_or(DateTime::<Utc>::MIN_UTC)
+    instant.checked_sub_signed(by).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 fn named_files(root: &Path, snapshot: &Snapshot) -> Result<HashSet<Path>> {

@@ -97,7 +97,8 @@ async fn all(store: &dyn VersionStore) -> Vec<DatasetRecord> {
 }
 
 async fn forgotten(store: &dyn VersionStore, before: DateTime<Utc>) -> Vec<String> {
-    let mut ids: Vec<_> = store.forgotten(before).await.unwrap().into_iter().map(|table| table.table_id).collect();
+    let mut ids: Vec<_> =
+        store.forgotten(before, None).await.unwrap().into_iter().map(|table| table.table_id).collect();
     ids.sort();
     ids
 }
@@ -170,11 +171,14 @@ pub(super) async fn a_forgotten_name_can_be_given_anew_and_its_table_is_remember
     // The old one's end takes nothing from the new one.
     store.forget(&first, at(7)).await.unwrap();
     assert_eq!(store.find(&t, &name("a")).await.unwrap(), Some(second.clone()));
-    assert_eq!(store.forgotten(at(0)).await.unwrap(), []);
-    assert_eq!(store.forgotten(at(1)).await.unwrap(), [ForgottenTable { tenant: t.clone(), table_id: "t1".into() }]);
+    assert_eq!(store.forgotten(at(0), None).await.unwrap(), []);
+    assert_eq!(
+        store.forgotten(at(1), None).await.unwrap(),
+        [ForgottenTable { tenant: t.clone(), table_id: "t1".into() }]
+    );
     store.purge("t1").await.unwrap();
     store.purge("t1").await.unwrap();
-    assert_eq!(store.forgotten(at(9)).await.unwrap(), []);
+    assert_eq!(store.forgotten(at(9), None).await.unwrap(), []);
     assert_eq!(all(&*store).await, [second]);
 }
 
@@ -348,11 +352,13 @@ pub(super) async fn forgotten_tables_come_by_the_page(place: &dyn Place) {
         }))
         .await;
     }
-    let even = store.forgotten(at(50)).await.unwrap();
+    let even = store.forgotten(at(50), None).await.unwrap();
     assert_eq!(even.len(), TABLES.div_ceil(2));
+    let after = store.forgotten(at(50), even.first().map(|table| table.table_id.as_str())).await.unwrap();
+    assert_eq!(after, even[1..]);
     let (mut purged, mut pages) = (HashSet::new(), 0);
     loop {
-        let page = store.forgotten(at(200)).await.unwrap();
+        let page = store.forgotten(at(200), None).await.unwrap();
         if page.is_empty() {
             break;
         }

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use super::liveness::Liveness;
 use super::{DatasetPage, DatasetRecord, ForgottenTable, HEARTBEAT_LIFE, Head, Heartbeat, MAX_PAGE, VersionStore};
 use crate::error::{Error, Result};
 use crate::names::{DatasetName, TenantId};
@@ -59,6 +60,7 @@ const COLUMNS: &str = "tenant, name, table_id, log_version, version, live_versio
 #[derive(Debug, Clone)]
 pub struct EmbeddedVersionStore {
     connection: Arc<Mutex<Connection>>,
+    nodes: Arc<Liveness>,
 }
 
 fn away(error: rusqlite::Error) -> Error {
@@ -95,7 +97,7 @@ impl EmbeddedVersionStore {
             )));
         }
         prepare(&connection).map_err(unusable)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), nodes: Arc::new(Liveness::beside(path)) })
     }
 
     async fn run<T: Send + 'static>(
@@ -103,9 +105,13 @@ impl EmbeddedVersionStore {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T> {
         let connection = Arc::clone(&self.connection);
-        let done = tokio::task::spawn_blocking(move || work(&lock(&connection))).await;
-        done.map_err(|error| Error::internal("a call to the version store broke off").because(error))?.map_err(away)
+        blocking(move || work(&lock(&connection))).await?.map_err(away)
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal("a call to the version store broke off").because(error))
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
@@ -290,17 +296,18 @@ impl VersionStore for EmbeddedVersionStore {
         replaced.await?.ok_or_else(not_staged)
     }
 
-    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
-        let micros = before.timestamp_micros();
+    async fn forgotten(&self, before: DateTime<Utc>, after: Option<&str>) -> Result<Vec<ForgottenTable>> {
+        let (micros, after) = (before.timestamp_micros(), after.unwrap_or_default().to_string());
         self.run(move |connection| {
             let sql = format!(
-                "select tenant, table_id from forgotten where at_micros < ? order by at_micros limit {MAX_PAGE}"
+                "select tenant, table_id from forgotten where at_micros < ? and table_id > ? order by table_id \
+                 limit {MAX_PAGE}"
             );
             let mut statement = connection.prepare_cached(&sql)?;
             let table = |row: &Row<'_>| {
                 Ok(ForgottenTable { tenant: TenantId::stored(&row.get::<_, String>(0)?), table_id: row.get(1)? })
             };
-            let rows = statement.query_map(params![micros], table)?;
+            let rows = statement.query_map(params![micros, after], table)?;
             rows.collect()
         })
         .await
@@ -335,6 +342,11 @@ impl VersionStore for EmbeddedVersionStore {
 
     async fn beat(&self, heartbeat: &Heartbeat) -> Result<()> {
         let Heartbeat { node, address, at, oldest_read } = heartbeat.clone();
+        let (nodes, claimed) = (Arc::clone(&self.nodes), node.clone());
+        // Before it is written that the node lives.
+        blocking(move || nodes.claim(&claimed)).await?.map_err(|error| {
+            Error::unavailable("the version store cannot note that this server lives").because(error)
+        })?;
         let dead = at.checked_sub_signed(HEARTBEAT_LIFE).unwrap_or(DateTime::<Utc>::MIN_UTC).timestamp_micros();
         self.run(move |connection| {
             let both = connection.unchecked_transaction()?;
@@ -347,26 +359,28 @@ impl VersionStore for EmbeddedVersionStore {
     }
 
     async fn heartbeats(&self) -> Result<Vec<Heartbeat>> {
-        self.run(|connection| {
+        let nodes = Arc::clone(&self.nodes);
+        self.run(move |connection| {
             let sql = "select node, address, at_micros, oldest_read_micros from node order by node";
             let mut statement = connection.prepare_cached(sql)?;
             let said = |row: &Row<'_>| {
-                Ok(Heartbeat {
-                    node: row.get(0)?,
-                    address: row.get(1)?,
-                    at: instant(row, 2)?,
-                    oldest_read: instant(row, 3)?,
-                })
+                let (at, oldest_read) = (instant(row, 2)?, instant(row, 3)?);
+                Ok(Heartbeat { node: row.get(0)?, address: row.get(1)?, at, oldest_read })
             };
-            let rows = statement.query_map([], said)?;
-            rows.collect()
+            let said = statement.query_map([], said)?.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(said.into_iter().filter(|heartbeat| nodes.lives(&heartbeat.node)).collect())
         })
         .await
     }
 
     async fn leave(&self, node: &str) -> Result<()> {
-        let node = node.to_string();
-        self.run(move |connection| connection.execute("delete from node where node = ?", params![node])).await.map(drop)
+        let (nodes, node) = (Arc::clone(&self.nodes), node.to_string());
+        self.run(move |connection| {
+            connection.execute("delete from node where node = ?", params![node])?;
+            nodes.give_up(&node);
+            Ok(())
+        })
+        .await
     }
 
     async fn ping(&self) -> Result<()> {

@@ -6,7 +6,7 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | `embedded` | the store in a file, for one machine |
+//! | `embedded`, `liveness` | the store in a file, for one machine, and which of its processes live |
 //! | `dynamodb` | the store in a table of DynamoDB, for many nodes |
 //! | `conformance` | the tests that both pass |
 
@@ -14,6 +14,7 @@
 mod conformance;
 mod dynamodb;
 mod embedded;
+mod liveness;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -153,11 +154,11 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
         at: DateTime<Utc>,
     ) -> Result<Option<String>>;
 
-    /// At most [`MAX_PAGE`] tables that lost their names before `before`.
+    /// At most [`MAX_PAGE`] tables that lost their names before `before` and come after the table id `after`, by table id.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
-    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>>;
+    async fn forgotten(&self, before: DateTime<Utc>, after: Option<&str>) -> Result<Vec<ForgottenTable>>;
 
     /// Forgets a table altogether, once its files are deleted.
     ///
@@ -186,7 +187,7 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn beat(&self, heartbeat: &Heartbeat) -> Result<()>;
 
-    /// The newest heartbeat of each node, by node, also of nodes that died of late.
+    /// The newest heartbeat of each node, by node; also of nodes that died of late, unless the store knows that they did.
     ///
     /// # Errors
     /// As [`VersionStore::find`].

@@ -40,7 +40,7 @@ impl Bench {
             split: SplitSettings { chunk_rows: 1_000, max_partitions: 100, buffer_bytes: 64 << 20, spill_folder },
             timeout: Duration::from_secs(60),
         };
-        let catalog = Arc::new(Catalog::new(storage, Arc::new(versions)));
+        let catalog = Arc::new(Catalog::new(storage, Arc::new(versions), Duration::from_secs(60)));
         Self { engine: Engine::start(catalog, settings, Metrics::default()).unwrap(), _folder: folder }
     }
 

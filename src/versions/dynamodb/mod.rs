@@ -182,8 +182,8 @@ impl VersionStore for DynamoVersionStore {
         self.replace_name(tenant, name, table_id, at).await
     }
 
-    async fn forgotten(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
-        self.forgotten_tables(before).await
+    async fn forgotten(&self, before: DateTime<Utc>, after: Option<&str>) -> Result<Vec<ForgottenTable>> {
+        self.forgotten_tables(before, after).await
     }
 
     async fn purge(&self, table_id: &str) -> Result<()> {

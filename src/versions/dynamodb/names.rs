@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::failure::is_unclear;
-use super::item::{Attributes, Item, instant, text, whole};
+use super::item::{Attributes, Item, instant, key, text, whole};
 use super::records::{new_record, partition};
 use super::transaction::{Outcome, delete, put};
 use super::{DynamoVersionStore, MAX_PAGE};
@@ -103,9 +103,14 @@ impl DynamoVersionStore {
         Err(Error::conflict("too many others replaced the dataset at the same time; repeat the load"))
     }
 
-    pub(super) async fn forgotten_tables(&self, before: DateTime<Utc>) -> Result<Vec<ForgottenTable>> {
+    pub(super) async fn forgotten_tables(
+        &self,
+        before: DateTime<Utc>,
+        after: Option<&str>,
+    ) -> Result<Vec<ForgottenTable>> {
+        let start = after.map(|after| key(FORGOTTEN, after));
         let values = HashMap::from([(":pk".to_string(), text(FORGOTTEN)), (":before".to_string(), instant(before))]);
-        let items = self.query("#pk = :pk", Some("#at_micros < :before"), values, None, MAX_PAGE).await?;
+        let items = self.query("#pk = :pk", Some("#at_micros < :before"), values, start, MAX_PAGE).await?;
         let table = |item: &Attributes| {
             let item = Item::new(item)?;
             Ok(ForgottenTable { tenant: TenantId::stored(item.text("tenant")?), table_id: item.text("sk")?.into() })

@@ -77,7 +77,7 @@ async fn requests_are_few_and_reads_consistent() {
     operations(&["GetItem", "TransactWriteItems"]);
     store.forget(&DatasetRecord { table_id: "t2".into(), ..record }, at(1)).await.unwrap();
     operations(&["TransactWriteItems"]);
-    store.forgotten(at(9)).await.unwrap();
+    store.forgotten(at(9), None).await.unwrap();
     operations(&["Query"]);
     store.purge("t1").await.unwrap();
     operations(&["DeleteItem"]);
@@ -136,7 +136,7 @@ async fn writes_happen_once(lost: usize) {
     let record = store.find(&tenant(), &name("a")).await.unwrap().unwrap();
     store.forget(&record, at(2)).await.unwrap();
     assert_eq!(store.find(&tenant(), &name("a")).await.unwrap(), None);
-    let ids: Vec<_> = store.forgotten(at(99)).await.unwrap().into_iter().map(|table| table.table_id).collect();
+    let ids: Vec<_> = store.forgotten(at(99), None).await.unwrap().into_iter().map(|table| table.table_id).collect();
     assert_eq!(ids, ["t1", "t2"]);
 }
 
@@ -175,7 +175,7 @@ async fn a_staged_table_whose_answer_was_lost_can_still_be_named() {
     wire.fail("TransactWriteItems", Fault::LoseAnswer, 1);
     store.stage(&tenant(), "t1", at(1)).await.unwrap();
     assert_eq!(store.replace(&tenant(), &name("a"), "t1", at(1)).await.unwrap(), None);
-    assert_eq!(store.forgotten(at(9)).await.unwrap(), []);
+    assert_eq!(store.forgotten(at(9), None).await.unwrap(), []);
 }
 
 #[tokio::test]
