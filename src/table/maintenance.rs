@@ -2,8 +2,8 @@
 //!
 //! One task of a process does it, one dataset at a time, so that it never takes more than one thread from callers. It
 //! is told when a dataset has had enough commits to be worth a look, and goes through all datasets at intervals.
-//! Of several nodes on one storage one goes through all datasets, and one at a time merges the chunks of a dataset: they
-//! lease the work. A lease only saves double work. Each commit is checked against what the others committed.
+//! Of several nodes on one storage one goes through all datasets, and one at a time merges the chunks of a dataset:
+//! they lease the work. A lease only saves double work. Each commit is checked against what the others committed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

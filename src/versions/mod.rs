@@ -113,8 +113,8 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn advance(&self, record: &DatasetRecord) -> Result<()>;
 
-    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, in the order of their names'
-    /// bytes.
+    /// At most [`MAX_PAGE`] datasets whose names begin with `prefix` and come after `after`, in the order of the
+    /// bytes of their names.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
@@ -154,7 +154,7 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
         at: DateTime<Utc>,
     ) -> Result<Option<String>>;
 
-    /// At most [`MAX_PAGE`] tables that lost their names before `before` and come after the table id `after`, by table id.
+    /// At most [`MAX_PAGE`] tables that lost their names before `before` and come after the table id `after`, by id.
     ///
     /// # Errors
     /// As [`VersionStore::find`].
@@ -187,7 +187,7 @@ pub trait VersionStore: Send + Sync + std::fmt::Debug {
     /// As [`VersionStore::find`].
     async fn beat(&self, heartbeat: &Heartbeat) -> Result<()>;
 
-    /// The newest heartbeat of each node, by node; also of nodes that died of late, unless the store knows that they did.
+    /// The newest heartbeat of each node, by node; also of nodes that died of late, unless the store knows they did.
     ///
     /// # Errors
     /// As [`VersionStore::find`].

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import conftest
 import pytest
-from frames import assert_tables_equal, get, list_names, load, refused, sql
+from frames import get, list_names, load, refused, sql
 from versions import delete_dataframe, frame, list_versions, root_of, values
 
 pytestmark = pytest.mark.local_only("it takes the file of the version records away")
@@ -58,7 +58,7 @@ def everything(client) -> dict:
 
 @pytest.fixture
 def stored(start_server, home):
-    """Four datasets, one ended, one ended and made anew, in records that agree with their logs; what is read of them."""
+    """What is read of four datasets, one of them made anew, and one that ended; the records agree with the logs."""
     server = start_server()
     with server.connect() as client:
         for number, name in enumerate(NAMES):
@@ -81,7 +81,8 @@ def test_lost_records_come_back_as_they_were(start_server, stored, home):
     assert records(home) == []
     code, lines = repair(home)
     assert code == 0, lines
-    assert [name for name in NAMES if any(f"'{name}'" in line and "has its name again" in line for line in lines)] == NAMES
+    named = [name for name in NAMES if any(f"'{name}'" in line and "its name again" in line for line in lines)]
+    assert named == NAMES, lines
     assert lines[-1] == f"{len(lines) - 1} repaired, 0 to decide"
     assert records(home) == wanted
     with start_server().connect() as client:
@@ -100,11 +101,16 @@ def test_a_second_repair_finds_nothing(stored, home):
     assert repair(home) == (0, ["0 repaired, 0 to decide"])
 
 
-def test_stale_totals_and_names_that_ended_are_put_right(start_server, stored, home):
+def test_stale_totals_and_names_that_ended_are_put_right(stored, home):
+    """As a crash leaves them between the log and the records."""
     wanted = records(home)
     change_records(home, "update dataset set log_version = 0, rows = 12345, version = 1 where name = 'a'")
+    ended = "select table_id, tenant, 'y' from forgotten limit 1"
+    change_records(home, f"insert into dataset (table_id, tenant, name) {ended}")
     code, lines = repair(home)
-    assert code == 0 and len(lines) == 2 and "'a'" in lines[0] and "totals" in lines[0], lines
+    assert code == 0 and len(lines) == 3, lines
+    assert any("'a'" in line and "totals" in line for line in lines), lines
+    assert any("'y'" in line and "its name is free" in line for line in lines), lines
     assert records(home) == wanted
 
 
