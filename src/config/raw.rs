@@ -52,7 +52,7 @@ serve_args! {
     http, "PANDAS_DB_HTTP", "ADDRESS";
     /// Where the data is: a folder or s3://bucket/prefix; {tenant} in it is the caller's [default: ./pandas-db-data]
     storage, "PANDAS_DB_STORAGE", "PLACE";
-    /// Where version records live: embedded (a file in the storage), embedded:PATH, dynamodb://TABLE [default: embedded]
+    /// Where version records live: embedded (in the storage), embedded:PATH or dynamodb://TABLE [default: embedded]
     versions, "PANDAS_DB_VERSIONS", "STORE";
     /// Who may call: none, jwt or users [default: none]
     auth, "PANDAS_DB_AUTH", "KIND";
