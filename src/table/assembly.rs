@@ -1,5 +1,6 @@
 //! Puts rows in the order of their places, in memory.
 
+use std::cell::OnceCell;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arrow::array::{
@@ -27,7 +28,8 @@ pub(super) fn places(batch: &RecordBatch) -> Result<&[i64]> {
 }
 
 /// Rows on their way into order. Each batch leaves its values as soon as it is decoded; of columns of fixed width
-/// nothing else is held. Several threads may add at once.
+/// nothing else is held. Where every place has a row those values are put there at once, and otherwise one batch after
+/// the other, to be picked in order at the end. Several threads may add at once.
 pub(super) struct Assembly {
     first: i64,
     places: usize,
@@ -54,7 +56,7 @@ struct Taken {
 
 /// The values of one column.
 enum ColumnSlots {
-    /// Of fixed width, one batch after the other.
+    /// Of fixed width.
     Joined(Box<dyn Slots>),
     /// Of other types, by the number of the batch: joined, long texts might go beyond what offsets of 32 bits reach.
     Apart(Vec<(u32, ArrayRef)>),
@@ -82,16 +84,30 @@ impl Assembly {
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when a place is missing or out of bounds, or there are more rows
     /// than were announced.
     pub(super) fn add(&self, batch: &RecordBatch) -> Result<()> {
-        let (number, start) = self.note(places(batch)?)?;
+        let places = places(batch)?;
+        let (number, start) = self.note(places)?;
+        let each: Vec<usize>;
+        let at = if self.is_dense() {
+            // Whether they are places at all was just found.
+            each = places.iter().map(|place| place.wrapping_sub(self.first) as usize).collect();
+            At::Each(&each)
+        } else {
+            At::From(start)
+        };
         let columns = self.columns.get_or_init(|| Columns::new(batch, self.capacity));
         for (field, slots) in columns.schema.fields().iter().zip(&columns.slots) {
             let array = batch.column_by_name(field.name()).ok_or_else(damaged)?;
             match &mut *lock(slots) {
-                ColumnSlots::Joined(slots) => slots.put(array, start)?,
+                ColumnSlots::Joined(slots) => slots.put(array, at)?,
                 ColumnSlots::Apart(arrays) => arrays.push((number, Arc::clone(array))),
             }
         }
         Ok(())
+    }
+
+    /// Whether every place has a row.
+    fn is_dense(&self) -> bool {
+        self.capacity == self.places
     }
 
     /// Notes where a batch's rows belong; gives it a number, and that of its first row.
@@ -109,24 +125,32 @@ impl Assembly {
     }
 
     /// The rows in order, once all are added.
-    pub(super) fn finish(self) -> Order {
+    ///
+    /// # Errors
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when every place should have a row and one has none.
+    pub(super) fn finish(self) -> Result<Order> {
+        let is_dense = self.is_dense();
         let Taken { starts, rows, mut sources } = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
         let (schema, slots) = match self.columns.into_inner() {
             Some(columns) => (columns.schema, columns.slots),
             None => (Arc::new(Schema::empty()), Vec::new()),
         };
+        if is_dense && sources.contains(&NO_SOURCE) {
+            return Err(damaged());
+        }
         if rows < self.places {
             // Places of rows that a filter's pruning left out.
             sources.retain(|source| *source != NO_SOURCE);
         }
         let column = |slots: Mutex<ColumnSlots>| match slots.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            ColumnSlots::Joined(slots) if is_dense => OrderedColumn::InOrder(slots.finish()),
             ColumnSlots::Joined(slots) => OrderedColumn::Joined(slots.finish()),
             ColumnSlots::Apart(mut arrays) => {
                 arrays.sort_by_key(|(number, _)| *number);
                 OrderedColumn::Apart(arrays.into_iter().map(|(_, array)| array).collect())
             }
         };
-        Order { schema, columns: slots.into_iter().map(column).collect(), starts, sources }
+        Ok(Order { schema, columns: slots.into_iter().map(column).collect(), starts, sources })
     }
 }
 
@@ -155,13 +179,43 @@ impl Columns {
     }
 }
 
-/// Values of fixed width.
-trait Slots: Send {
-    /// Puts the values of an array at the rows from `start` on.
+/// Where the values of an array go.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    /// From a slot on.
+    From(usize),
+    /// Each to its own slot.
+    Each(&'a [usize]),
+}
+
+impl At<'_> {
+    /// Puts values into their slots.
     ///
     /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when they are of another type or too many.
-    fn put(&mut self, array: &ArrayRef, start: usize) -> Result<()>;
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when there are no such slots.
+    fn fill<T>(self, slots: &mut [T], values: impl ExactSizeIterator<Item = T>) -> Result<()> {
+        match self {
+            At::From(start) => {
+                let slots = slots.get_mut(start..start + values.len()).ok_or_else(other_form)?;
+                slots.iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
+            }
+            At::Each(places) => {
+                for (place, value) in places.iter().zip(values) {
+                    *slots.get_mut(*place).ok_or_else(other_form)? = value;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values of fixed width.
+trait Slots: Send {
+    /// Puts the values of an array where they go.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](crate::error::Kind::Internal) when they are of another type or there is no room.
+    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()>;
     /// The column.
     fn finish(self: Box<Self>) -> ArrayRef;
 }
@@ -183,12 +237,10 @@ impl<T: ArrowPrimitiveType> PrimitiveSlots<T> {
 }
 
 impl<T: ArrowPrimitiveType> Slots for PrimitiveSlots<T> {
-    fn put(&mut self, array: &ArrayRef, start: usize) -> Result<()> {
+    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()> {
         let array = array.as_primitive_opt::<T>().ok_or_else(other_form)?;
-        let slots = self.values.get_mut(start..start + array.len()).ok_or_else(other_form)?;
-        slots.copy_from_slice(array.values());
-        self.validity.put(array.nulls(), start);
-        Ok(())
+        at.fill(&mut self.values, array.values().iter().copied())?;
+        self.validity.put(array.nulls(), at)
     }
 
     fn finish(self: Box<Self>) -> ArrayRef {
@@ -209,12 +261,10 @@ impl BooleanSlots {
 }
 
 impl Slots for BooleanSlots {
-    fn put(&mut self, array: &ArrayRef, start: usize) -> Result<()> {
+    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()> {
         let array = array.as_boolean_opt().ok_or_else(other_form)?;
-        let slots = self.values.get_mut(start..start + array.len()).ok_or_else(other_form)?;
-        slots.iter_mut().zip(array.values()).for_each(|(slot, value)| *slot = value);
-        self.validity.put(array.nulls(), start);
-        Ok(())
+        at.fill(&mut self.values, array.values().iter())?;
+        self.validity.put(array.nulls(), at)
     }
 
     fn finish(self: Box<Self>) -> ArrayRef {
@@ -233,10 +283,9 @@ impl Validity {
         Self { rows, valid: None }
     }
 
-    fn put(&mut self, nulls: Option<&NullBuffer>, start: usize) {
-        let Some(nulls) = nulls else { return };
-        let valid = self.valid.get_or_insert_with(|| vec![true; self.rows]);
-        valid.iter_mut().skip(start).zip(nulls).for_each(|(slot, is_valid)| *slot = is_valid);
+    fn put(&mut self, nulls: Option<&NullBuffer>, at: At<'_>) -> Result<()> {
+        let Some(nulls) = nulls else { return Ok(()) };
+        at.fill(self.valid.get_or_insert_with(|| vec![true; self.rows]), nulls.iter())
     }
 
     fn finish(self) -> Option<NullBuffer> {
@@ -255,6 +304,8 @@ pub(super) struct Order {
 }
 
 enum OrderedColumn {
+    /// In order already.
+    InOrder(ArrayRef),
     /// All batches in one array, from which picking costs a third of picking from hundreds.
     Joined(ArrayRef),
     /// As the batches had them.
@@ -277,7 +328,7 @@ impl Order {
         let (first, last) = bounds.unwrap_or_default();
         let assembly = Assembly::new(batches.iter().map(RecordBatch::num_rows).sum(), first, last)?;
         batches.iter().try_for_each(|batch| assembly.add(batch))?;
-        Ok(assembly.finish())
+        assembly.finish()
     }
 
     /// Finds the order of the rows of `batches`, which all have the same form and whose places may lie far apart.
@@ -311,22 +362,28 @@ impl Order {
     /// # Errors
     /// [`Kind::Internal`](crate::error::Kind::Internal) when the batches differ in form.
     pub(super) fn output(&self, number: usize) -> Result<RecordBatch> {
-        let sources = || self.sources.iter().skip(number * OUTPUT_ROWS).take(OUTPUT_ROWS);
+        let first = number * OUTPUT_ROWS;
+        let count = self.sources.len().saturating_sub(first).min(OUTPUT_ROWS);
+        let sources = || self.sources.iter().skip(first).take(count);
         let start = |batch: u32| self.starts.get(batch as usize).copied().unwrap_or_default();
-        let rows: UInt32Array = sources().map(|(batch, row)| start(*batch) + row).collect::<Vec<u32>>().into();
-        let mut pairs: Option<Vec<(usize, usize)>> = None;
+        let rows: OnceCell<UInt32Array> = OnceCell::new();
+        let pairs: OnceCell<Vec<(usize, usize)>> = OnceCell::new();
         let mut columns = Vec::with_capacity(self.columns.len());
         for column in &self.columns {
             columns.push(match column {
-                OrderedColumn::Joined(values) => take(values, &rows, None).map_err(out_of_form)?,
+                OrderedColumn::InOrder(values) => values.slice(first, count),
+                OrderedColumn::Joined(values) => {
+                    let joined = || sources().map(|(batch, row)| start(*batch) + row).collect::<Vec<u32>>().into();
+                    take(values, rows.get_or_init(joined), None).map_err(out_of_form)?
+                }
                 OrderedColumn::Apart(arrays) => {
                     let pair = |(batch, row): &(u32, u32)| (*batch as usize, *row as usize);
-                    let pairs = pairs.get_or_insert_with(|| sources().map(pair).collect());
+                    let pairs = pairs.get_or_init(|| sources().map(pair).collect());
                     interleave(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>(), pairs).map_err(out_of_form)?
                 }
             });
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(out_of_form)
     }
 }

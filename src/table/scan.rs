@@ -176,7 +176,7 @@ impl Scan {
             });
             adding.await?;
             let assembly = Arc::into_inner(assembly).ok_or_else(|| Error::internal("rows are still being added"))?;
-            on_thread(move || Ok(assembly.finish())).await
+            on_thread(move || assembly.finish()).await
         };
         stream::once(order).map_ok(move |order| Arc::clone(&self).stream_order(order)).try_flatten().boxed()
     }
