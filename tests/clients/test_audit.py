@@ -177,7 +177,7 @@ def line_of(tenant: str, number: int, **fields: object) -> str:
 
 def numbers(client: flight.FlightClient) -> list[int]:
     """Return the numbers of the lines that `line_of` made."""
-    query = f"SELECT rows FROM {AUDIT} WHERE id LIKE 'id%'"
+    query = f"SELECT rows FROM {AUDIT} WHERE id LIKE 'id%' ORDER BY rows"
     return sql_by_ticket(client, query)["rows"].to_pylist()
 
 
@@ -237,9 +237,10 @@ def test_an_admin_reads_the_lines_of_the_own_tenant_and_no_others(read_back):
             table = sql_by_ticket(client, f"SELECT * FROM {AUDIT}")
         assert table.schema.names == SCHEMA.names
         assert [field.type for field in table.schema] == [field.type for field in SCHEMA]
-        # The other call is after those of the earlier server.
+        # There may be calls to this server besides.
+        shown = {row["id"]: row for row in table.to_pylist()}
         expected = rows_of(found, tenant)
-        assert table.to_pylist()[: len(expected)] == expected
+        assert [shown.get(row["id"]) for row in expected] == expected
         assert set(table["tenant"].to_pylist()) == {tenant}
 
 
@@ -347,7 +348,8 @@ def test_lines_that_cannot_be_read_are_left_out_and_counted(start, tmp_path):
     with as_user(server, "ann") as ann:
         assert numbers(ann) == [1, 2, 3, 4]
     assert server.stop() == 0
-    assert f"lines={len(bad) + 2}" in server.errors()
+    told_of = [json.loads(line) for line in server.errors().splitlines()]
+    assert [line["lines"] for line in told_of if "cannot be read" in line["message"]] == [len(bad) + 2]
 
 
 def test_a_line_that_is_not_ended_is_not_read_yet(start, tmp_path):
@@ -416,7 +418,7 @@ def test_nothing_can_be_loaded_under_its_name(start):
 
 
 def test_a_large_file_is_read_within_bounds(start, tmp_path):
-    mib, size = 1 << 20, 160
+    mib, size = 1 << 20, 96
     with (tmp_path / "audit.log").open("w") as log:
         piece = "".join(line_of(("acme", "other")[number % 2], number) + "\n" for number in range(5_000))
         repeats = size * mib // len(piece) + 1
@@ -429,6 +431,6 @@ def test_a_large_file_is_read_within_bounds(start, tmp_path):
         before = server.peak_bytes()
         counted = sql_by_ticket(ann, f"SELECT count(*) AS n, max(rows) AS most FROM {AUDIT} WHERE id LIKE 'id%'")
         rows = sum(batch.data.num_rows for batch in ann.do_get(flight.Ticket(json.dumps({"sql": ALL}).encode())))
-    assert counted.to_pylist() == [{"n": 2_500 * repeats, "most": 4_999}]
+    assert counted.to_pylist() == [{"n": 2_500 * repeats, "most": 4_998}]
     assert rows == 2_500 * repeats
-    assert server.peak_bytes() - before < 64 * mib, f"{(server.peak_bytes() - before) // mib} MiB more"
+    assert server.peak_bytes() - before < 48 * mib, f"{(server.peak_bytes() - before) // mib} MiB more"
