@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use datafusion::datasource::physical_plan::ParquetSource;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
@@ -112,9 +113,11 @@ impl PlannedQuery {
     }
 }
 
-/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them.
+/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them. Rows that are in no
+/// chunk, such as those of `VALUES`, would be in every part.
 fn is_row_by_row(plan: &dyn ExecutionPlan) -> bool {
-    let keeps_rows_apart = plan.is::<DataSourceExec>()
+    let reads_chunks = |scan: &DataSourceExec| scan.downcast_to_file_source::<ParquetSource>().is_some();
+    let keeps_rows_apart = plan.downcast_ref::<DataSourceExec>().is_some_and(reads_chunks)
         || plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
         || plan.is::<CooperativeExec>()
