@@ -2,7 +2,7 @@
 //!
 //! A call notes what it does in its [`Trail`]; when it ends that becomes a line. A thread of its own writes the lines,
 //! so that no call waits for a disk. Lines that it cannot keep up with are counted, and the log says how many are
-//! missing.
+//! missing. [`AuditReader`] reads them back.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -14,8 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+pub use self::reader::{AuditLine, AuditReader, not_kept};
+
 use crate::clock;
 use crate::error::{Error, Result, shorten};
+
+mod reader;
 
 /// Lines that wait to be written.
 const MAX_WAITING: usize = 8_192;

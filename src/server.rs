@@ -148,7 +148,11 @@ fn build(
     let authenticator = Authenticator::open(&config.auth, config.policy.as_deref(), secret)?;
     let warmed_up = authenticator.clone();
     tokio::spawn(async move { warmed_up.warm_up().await });
-    let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout };
+    let audit_file = match &config.audit_log {
+        AuditPlace::File(path) => Some(path.clone()),
+        AuditPlace::Nowhere | AuditPlace::Stderr => None,
+    };
+    let settings = EngineSettings { session, read, split: split.clone(), timeout: config.query_timeout, audit_file };
     let engine = Arc::new(Engine::start(Arc::clone(&datasets), settings, metrics.clone())?);
     let maintenance = MaintenanceSettings {
         split: split.clone(),

@@ -156,6 +156,15 @@ impl Principal {
         };
         by_role && by_rule
     }
+
+    /// Whether the caller may do everything in the tenant, which is wider than in each dataset that there is.
+    pub fn administers_tenant(&self) -> bool {
+        let by_rule = match &self.rights.0 {
+            None => true,
+            Some(rules) => rules.iter().any(|(names, allowed)| *names == Names::All && *allowed == Access::Admin),
+        };
+        self.role == Role::Admin && by_rule
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +221,23 @@ mod tests {
                 assert_eq!(principal.may(access, &name), may, "{user} {tenant} {group} {role:?} {name} {access:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_tenants_admin_is_who_may_do_everything_under_every_name() {
+        let of = |user, tenant, role| principal(user, tenant, "analysts", role).administers_tenant();
+        assert!(of("ann", "acme", Role::Admin));
+        assert!(
+            !of("ann", "acme", Role::Writer) && !of("ann", "other", Role::Admin) && !of("bob", "acme", Role::Admin)
+        );
+        let mut bob = Principal::new("bob", TenantId::default_tenant());
+        assert!(bob.administers_tenant());
+        let rules =
+            "[[rule]]\nprincipal='*'\nprefix='a'\nallow='admin'\n[[rule]]\nprincipal='*'\nprefix='*'\nallow='write'";
+        bob.rights = Policy::parse(rules).unwrap().rights_of(&bob);
+        assert!(!bob.administers_tenant());
+        (bob.rights, bob.role) = (Rights::default(), Role::Reader);
+        assert!(!bob.administers_tenant());
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! (`information_schema`, `SHOW TABLES`), because they need all names at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::error::DataFusionError;
 
+use super::audit::{AUDIT_TABLE, audit_table};
 use super::failure::through_engine;
 use super::history::{chunks_table, versions_table};
 use super::provider::{DatasetTable, ScanTally};
@@ -17,7 +19,7 @@ use super::statement::{Moments, Statement};
 use super::table_name::{TableName, TablePart};
 use crate::auth::{Access, Principal};
 use crate::error::{Error, Kind, Result};
-use crate::names::DatasetName;
+use crate::names::{DatasetName, PUBLIC_SCHEMA};
 use crate::table::{Catalog, Dataset, Selection, Snapshot};
 use crate::versions::DatasetRecord;
 
@@ -31,6 +33,7 @@ type Listing = BTreeMap<String, BTreeSet<String>>;
 #[derive(Debug)]
 pub(super) struct TenantCatalog {
     datasets: Arc<Catalog>,
+    audit_file: Option<PathBuf>,
     caller: Principal,
     listing: Arc<Listing>,
     moments: Arc<Moments>,
@@ -44,6 +47,7 @@ impl TenantCatalog {
     /// [`Kind::Unavailable`] when the version store is away.
     pub(super) async fn for_statement(
         datasets: Arc<Catalog>,
+        audit_file: Option<PathBuf>,
         caller: Principal,
         statement: &Statement,
     ) -> Result<Self> {
@@ -52,7 +56,7 @@ impl TenantCatalog {
         let listing = if lists { list(&datasets, &caller).await? } else { Listing::new() };
         let moments = Arc::new(statement.moments.clone());
         let tally = Arc::new(ScanTally::of_part(statement.part));
-        Ok(Self { datasets, caller, listing: Arc::new(listing), moments, tally })
+        Ok(Self { datasets, audit_file, caller, listing: Arc::new(listing), moments, tally })
     }
 }
 
@@ -130,6 +134,7 @@ impl CatalogProvider for TenantCatalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         Some(Arc::new(TenantSchema {
             datasets: Arc::clone(&self.datasets),
+            audit_file: self.audit_file.clone(),
             caller: self.caller.clone(),
             schema: name.to_string(),
             tables: self.listing.get(name).cloned().unwrap_or_default(),
@@ -142,6 +147,7 @@ impl CatalogProvider for TenantCatalog {
 #[derive(Debug)]
 struct TenantSchema {
     datasets: Arc<Catalog>,
+    audit_file: Option<PathBuf>,
     caller: Principal,
     schema: String,
     tables: BTreeSet<String>,
@@ -185,6 +191,9 @@ impl SchemaProvider for TenantSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if self.schema == PUBLIC_SCHEMA && name == AUDIT_TABLE {
+            return audit_table(&self.caller, self.audit_file.as_ref());
+        }
         let Some(named) = TableName::parse(name).map_err(through_engine)? else { return Ok(None) };
         // What cannot be a dataset's name is no dataset.
         let Ok(dataset) = DatasetName::from_sql(&self.schema, named.dataset) else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! A statement in, a bounded stream of batches out.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use datafusion::datasource::physical_plan::ParquetSource;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionState;
@@ -54,6 +56,8 @@ pub struct EngineSettings {
     pub split: SplitSettings,
     /// The longest a statement or a read may take, from its beginning to its last batch.
     pub timeout: Duration,
+    /// The file of the audit log, where it goes into one.
+    pub audit_file: Option<PathBuf>,
 }
 
 /// Runs statements and reads over the datasets of a server.
@@ -109,9 +113,11 @@ impl PlannedQuery {
     }
 }
 
-/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them.
+/// Whether each row of a plan's result comes of one row of one chunk. A limit is over all of them. Rows that are in no
+/// chunk, such as those of `VALUES`, would be in every part.
 fn is_row_by_row(plan: &dyn ExecutionPlan) -> bool {
-    let keeps_rows_apart = plan.is::<DataSourceExec>()
+    let reads_chunks = |scan: &DataSourceExec| scan.downcast_to_file_source::<ParquetSource>().is_some();
+    let keeps_rows_apart = plan.downcast_ref::<DataSourceExec>().is_some_and(reads_chunks)
         || plan.is::<FilterExec>()
         || plan.is::<ProjectionExec>()
         || plan.is::<CooperativeExec>()
@@ -204,9 +210,18 @@ impl Engine {
         statement: &Statement,
         stop: &Stop,
     ) -> Result<(SessionContext, Arc<ScanTally>)> {
-        let catalog = TenantCatalog::for_statement(Arc::clone(&self.datasets), caller.clone(), statement).await?;
+        let catalog = self.catalog_for(caller, statement).await?;
         let tally = Arc::clone(catalog.tally());
         Ok((session(&self.template, Arc::new(catalog), &statement.options, stop), tally))
+    }
+
+    /// The catalog that a statement is planned with.
+    ///
+    /// # Errors
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when the version store is away.
+    pub(super) async fn catalog_for(&self, caller: &Principal, statement: &Statement) -> Result<TenantCatalog> {
+        let audit_file = self.settings.audit_file.clone();
+        TenantCatalog::for_statement(Arc::clone(&self.datasets), audit_file, caller.clone(), statement).await
     }
 
     /// The deadline of a statement that begins now.

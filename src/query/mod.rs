@@ -14,6 +14,7 @@
 //! | `catalog` | datasets as tables, for one tenant |
 //! | `table_name` | `dataset@last`, `dataset$versions`: what stands behind a dataset's name |
 //! | `history` | versions and chunks as tables |
+//! | `audit` | the audit log as a table |
 //! | `provider` | one dataset as a table: from filters to the chunks that are read |
 //! | `intervals` | intervals, put together from their parts |
 //! | `pruning` | which chunks a condition can rule out |
@@ -31,6 +32,7 @@
 //! | `failure` | what the engine's errors mean for a caller |
 
 mod amplification;
+mod audit;
 mod begin;
 mod catalog;
 mod complexity;

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.flight as flight
 import pytest
 import wire
-from frames import load, metrics, refused, table_name
+from frames import load, metrics, refused, sql, table_name
 
 INVALID_NAME, INVALID_VALUE = 1, 2
 ENDLESS = "SELECT a.value * b.value AS x FROM generate_series(1, 30000) a, generate_series(1, 30000) b"
@@ -191,6 +191,18 @@ def test_a_result_comes_through_several_endpoints_when_asked_for(client, raw, na
     found = [v for ticket in ordered.tickets for v in client.do_get(flight.Ticket(ticket)).read_all()["x"].to_pylist()]
     assert found == list(range(3_998, -1, -2))
     assert ordered.ordered or len(ordered.tickets) == 1
+
+
+@pytest.mark.parametrize("others", ["VALUES (7), (8)", "SELECT 7", "SELECT version FROM {}"])
+def test_rows_that_are_in_no_chunk_come_once(client, raw, name, others):
+    table = pa.table({"day": pa.array([i % 40 for i in range(400)], pa.int32()).cast(pa.date32()), "x": range(400)})
+    load(client, table, name, columns_keys={"day": "Date"})
+    query = f"SELECT x FROM {table_name(name)} UNION ALL {others.format(table_name(name + '$versions'))}"
+    expected = sorted(sql(client, query)["x"].to_pylist())
+    assert raw.set_options(endpoints=4) == {}
+    info = raw.query_info(fs.statement(query))
+    found = [v for ticket in info.tickets for v in client.do_get(flight.Ticket(ticket)).read_all()["x"].to_pylist()]
+    assert sorted(found) == expected
 
 
 # Cancelling

@@ -67,7 +67,7 @@ impl WriteSession {
         computing: Computing,
         stop: &Stop,
     ) -> Result<Self> {
-        let inner = TenantCatalog::for_statement(Arc::clone(&engine.datasets), caller.clone(), statement).await?;
+        let inner = engine.catalog_for(caller, statement).await?;
         let (tables, tally) = (Tables::default(), Arc::clone(inner.tally()));
         let catalog = WriteCatalog { inner, tables: Arc::clone(&tables) };
         // One state for the whole statement: its instant is that of `now()` in all parts.

@@ -39,6 +39,7 @@ impl Bench {
             read: ReadSettings { order_bytes: 64 << 20, spill_folder: spill_folder.clone() },
             split: SplitSettings { chunk_rows: 1_000, max_partitions: 100, buffer_bytes: 64 << 20, spill_folder },
             timeout: Duration::from_secs(60),
+            audit_file: None,
         };
         let catalog = Arc::new(Catalog::new(storage, Arc::new(versions), Duration::from_secs(60)));
         Self { engine: Engine::start(catalog, settings, Metrics::default()).unwrap(), _folder: folder }
