@@ -23,19 +23,22 @@ pub(super) enum Made {
     Steps,
 }
 
+/// Tells how much a function makes, from its arguments and the row.
+type OfRow = fn(&[Column], usize) -> u64;
+
 /// How much a function makes of a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Estimate {
     /// What it makes.
     pub(super) made: Made,
     /// How much, from its arguments and the row.
-    pub(super) of_row: fn(&[Column], usize) -> u64,
+    pub(super) of_row: OfRow,
 }
 
 /// The estimate for the function `name`; `None` for one that makes little.
 pub(super) fn estimate(name: &str) -> Option<Estimate> {
     use Made::{Bytes, BytesAtMost, Steps};
-    let (made, of_row): (Made, fn(&[Column], usize) -> u64) = match name {
+    let (made, of_row): (Made, OfRow) = match name {
         "repeat" => (Bytes, repeat),
         "lpad" | "rpad" => (Bytes, pad),
         "replace" => (BytesAtMost, replace),
@@ -78,7 +81,7 @@ fn pad(args: &[Column], row: usize) -> u64 {
 fn replace(args: &[Column], row: usize) -> u64 {
     let (text, from, to) = (bytes(args, 0, row), bytes(args, 1, row), bytes(args, 2, row));
     // Nothing is found before, after and between all characters.
-    let places = if from == 0 { text + 1 } else { text / from };
+    let places = text.checked_div(from).unwrap_or(text + 1);
     places.saturating_mul(to).saturating_add(text)
 }
 
