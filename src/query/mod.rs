@@ -29,6 +29,7 @@
 //! | `amplification` | functions that make much of little |
 //! | `extremes` | `min` and `max` of floats by group |
 //! | `orderings` | functions with a limited domain, and order |
+//! | `equalities` | equalities that a plan must not conclude |
 //! | `failure` | what the engine's errors mean for a caller |
 
 mod amplification;
@@ -42,6 +43,7 @@ mod deadline;
 mod describe;
 mod dialect;
 mod engine;
+mod equalities;
 mod extremes;
 mod failure;
 mod filter;

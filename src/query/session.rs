@@ -23,6 +23,7 @@ use super::amplification::BoundedFunctions;
 use super::cooperative::CooperativeJoins;
 use super::describe::{has_parameters, no_values};
 use super::dialect::{VersionedDialect, parse};
+use super::equalities::physical_rules;
 use super::extremes::extremes;
 use super::failure::OrQueryError;
 use super::options::SessionOptions;
@@ -92,6 +93,7 @@ pub(super) fn template(settings: &SessionSettings, storage: &Storage) -> Result<
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .with_table_function_list(SessionStateDefaults::default_table_functions())
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
+        .with_physical_optimizer_rules(physical_rules())
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
         .build();
     state.register_function_rewrite(Arc::new(BoundedFunctions::new(settings.memory_bytes))).or_query_error()?;

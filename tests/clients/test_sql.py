@@ -132,6 +132,22 @@ def test_windows_and_subqueries(client, orders):
     assert rows(client, query) == [{"id": 997}, {"id": 998}, {"id": 999}]
 
 
+@pytest.mark.parametrize("by", ["id % 2, -id", "CASE WHEN customer = 'c0' THEN -id ELSE id END, id"])
+@pytest.mark.parametrize(
+    "where", ["coalesce(customer, 'c0') = 'c0'", "coalesce(id % 2, 0) = 0", "abs(id) = id", "id = abs(id)"]
+)
+def test_what_a_filter_makes_equal_may_be_in_what_is_sorted_by(client, orders, where, by):
+    first, second = {
+        "id % 2, -id": (lambda i: i % 2, lambda i: -i),
+        "CASE WHEN customer = 'c0' THEN -id ELSE id END, id": (lambda i: i if i % 3 else -i, lambda i: i),
+    }[by]
+    kept = {"coalesce(customer, 'c0') = 'c0'": lambda i: i % 3 == 0, "coalesce(id % 2, 0) = 0": lambda i: i % 2 == 0}
+    ids = sorted(filter(kept.get(where, lambda i: True), range(20)), key=lambda i: (first(i), second(i)))
+    columns = f"id, row_number() OVER (ORDER BY {by}) AS place"
+    query = f"SELECT {columns} FROM {orders} WHERE {where} AND id < 20 ORDER BY {by}"
+    assert rows(client, query) == [{"id": i, "place": place} for place, i in enumerate(ids, 1)]
+
+
 @pytest.mark.parametrize("where", ["id < 0", "day = DATE '1999-01-01'", "false"])
 def test_an_empty_result_carries_its_schema(client, orders, where):
     found = sql(client, f"SELECT customer, id, day FROM {orders} WHERE {where}")
@@ -162,6 +178,20 @@ def test_a_query_without_a_table(client):
 
 
 # Types
+
+
+@pytest.mark.parametrize("kind", ["FixedSizeList(0, Int64)", "List(FixedSizeList(0, Int64))"])
+def test_lists_of_a_fixed_size_of_nothing_are_refused(client, kind):
+    """The engine's casts forget how many there are, and rows would be missing."""
+    with refused("INVALID_ARGUMENT", mentions=["at least one"]):
+        sql(client, f"SELECT arrow_cast([], '{kind}') AS l FROM generate_series(1, 3)")
+
+
+@pytest.mark.parametrize("start, stop", [("s", "ns"), ("ns", "s"), ("ms", "us")])
+def test_a_series_of_times_of_two_units_is_not_too_long(client, start, stop):
+    first, last = "timestamp '2021-01-01'", "timestamp '2021-01-01 15:00:00'"
+    series = f"arrow_cast({first}, 'Timestamp({start})'), arrow_cast({last}, 'Timestamp({stop})'), interval '1 hour'"
+    assert rows(client, f"SELECT array_length(generate_series({series})) AS n") == [{"n": 16}]
 
 
 def test_strings_are_utf8_whatever_was_loaded(client, name):

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::logical_expr::ColumnarValue;
 
 use super::Result;
@@ -28,14 +28,18 @@ impl Column {
         })
     }
 
-    /// The same, as whole numbers; `None` where it holds something else.
+    /// The same, as whole numbers: dates as days, and timestamps as nanoseconds whatever their unit is, as the engine's
+    /// series are made. `None` where it holds something else.
     pub(super) fn numbers(&self) -> Option<Self> {
         let array = match self.array.data_type() {
-            DataType::Int64 => Arc::clone(&self.array),
-            other if other.is_integer() || other.is_temporal() => cast(&self.array, &DataType::Int64).ok()?,
+            DataType::Date64 => cast(&self.array, &DataType::Date32).ok()?,
+            DataType::Timestamp(_, zone) => {
+                cast(&self.array, &DataType::Timestamp(TimeUnit::Nanosecond, zone.clone())).ok()?
+            }
+            other if other.is_integer() || *other == DataType::Date32 => Arc::clone(&self.array),
             _ => return None,
         };
-        Some(Self { array, is_constant: self.is_constant })
+        Some(Self { array: cast(&array, &DataType::Int64).ok()?, is_constant: self.is_constant })
     }
 
     /// Its type.
@@ -56,8 +60,13 @@ impl Column {
 
     /// The whole number of a row; 0 where there is none.
     pub(super) fn number(&self, row: usize) -> i64 {
-        let numbers = self.array.as_primitive_opt::<Int64Type>();
-        self.at(row).zip(numbers).map_or(0, |(row, numbers)| numbers.value(row))
+        self.known_number(row).unwrap_or(0)
+    }
+
+    /// The whole number of a row, if there is one.
+    pub(super) fn known_number(&self, row: usize) -> Option<i64> {
+        let numbers = self.array.as_primitive_opt::<Int64Type>()?;
+        self.at(row).map(|row| numbers.value(row))
     }
 
     /// The bytes of a row's value.

@@ -1,7 +1,7 @@
 //! What a call makes of a row.
 
 use arrow::array::AsArray;
-use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNanoType, IntervalUnit};
 
 use super::column::Column;
 
@@ -144,13 +144,14 @@ fn levenshtein(args: &[Column], row: usize) -> u64 {
 
 /// How many values a series has.
 fn series(args: &[Column], row: usize) -> u64 {
-    let numbers = |place: usize| args.get(place).and_then(Column::numbers).map(|column| column.number(row));
+    let numbers = |place: usize| args.get(place).and_then(Column::numbers)?.known_number(row);
     let (start, stop, step) = match args {
         [_] => (Some(0), numbers(0), 1),
         [_, _] => (numbers(0), numbers(1), 1),
         [start, _, step] => (numbers(0), numbers(1), step_of(step, start.data_type(), row)),
         _ => return 0,
     };
+    // Of what is null, and of a time that no nanoseconds can tell, there is no series.
     let (Some(start), Some(stop)) = (start, stop) else { return 0 };
     let distance = i128::from(stop) - i128::from(start);
     // In the other direction there is nothing; a step of 0 is refused by the function itself.
@@ -160,7 +161,7 @@ fn series(args: &[Column], row: usize) -> u64 {
     u64::try_from(distance / step + 1).unwrap_or(u64::MAX)
 }
 
-/// The step of a series in the unit of its start.
+/// The step of a series in what its start is counted in.
 fn step_of(step: &Column, start: &DataType, row: usize) -> i128 {
     if !matches!(step.data_type(), DataType::Interval(IntervalUnit::MonthDayNano)) {
         return step.numbers().map_or(0, |column| column.number(row)).into();
@@ -169,16 +170,8 @@ fn step_of(step: &Column, start: &DataType, row: usize) -> i128 {
     let step = step.array().as_primitive::<IntervalMonthDayNanoType>().value(row);
     // Not longer than the shortest that it can be, so that there are not fewer values than the function makes.
     let days = i128::from(step.months) * 28 + i128::from(step.days);
-    let nanos = days * 86_400_000_000_000 + i128::from(step.nanoseconds);
-    let unit = match start {
-        DataType::Date32 => return days,
-        DataType::Date64 | DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000_000,
-        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
-        DataType::Timestamp(TimeUnit::Second, _) => 1_000_000_000,
-        _ => 1,
-    };
-    match nanos / unit {
-        0 => nanos.signum(),
-        step => step,
+    match start {
+        DataType::Date32 | DataType::Date64 => days,
+        _ => days * 86_400_000_000_000 + i128::from(step.nanoseconds),
     }
 }

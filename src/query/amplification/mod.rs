@@ -10,7 +10,7 @@
 //! | `estimate` | what a call makes of a row |
 //! | `column` | the arguments of a call |
 //! | `concatenation` | `a || b` |
-//! | `width` | types whose values take memory even when they are null |
+//! | `width` | types of fixed size that are refused |
 //! | `literals` | long constants: how many rows may be computed at a time |
 
 mod bounded;
@@ -40,8 +40,9 @@ type Result<T> = std::result::Result<T, DataFusionError>;
 /// Memory beyond that of queries up to which the server may grow before calls that make much are refused.
 const ROOM_BYTES: u64 = 1 << 30;
 
-/// Puts functions with a limit in the place of those that have none, and refuses types whose values are too large. It
-/// does so while a plan is analyzed, since syntax such as `[a, b]` does not look functions up by their names.
+/// Puts functions with a limit in the place of those that have none, and refuses types of fixed size that are too
+/// large or have nothing. It does so while a plan is analyzed, since syntax such as `[a, b]` does not look functions up
+/// by their names.
 #[derive(Debug)]
 pub(super) struct BoundedFunctions {
     ceiling: u64,
@@ -131,6 +132,12 @@ mod tests {
             ("array_to_string(range(1, 4), '+')", "1+2+3"),
             ("array_to_string(generate_series(4, 1, -1), '+')", "4+3+2+1"),
             ("array_length(range(date '2024-01-01', date '2024-02-01', interval '1 day'))", "31"),
+            (
+                "array_length(generate_series(arrow_cast(timestamp '2021-01-01', 'Timestamp(s)'), \
+                 timestamp '2021-01-01 15:00:00', interval '1 hour'))",
+                "16",
+            ),
+            ("array_length(range(arrow_cast(date '2024-01-01', 'Date64'), date '2024-01-03', interval '1 day'))", "2"),
             ("array_to_string(array_replace_all(l, 'a', 'cc'), '+')", "cc+b"),
             ("levenshtein(s, 'ab')", "1"),
             ("overlay(s placing 'xx' from 1 for 1)", "xxé"),
@@ -170,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn types_of_fixed_size_are_small() {
+    async fn types_of_fixed_size_are_small_and_not_empty() {
         for (query, kind) in [
             ("select null::int[2000000000]", Some(Kind::Invalid)),
             ("select [[null]]::int[20000][20000]", Some(Kind::Invalid)),
@@ -180,6 +187,8 @@ mod tests {
                 "select arrow_cast(i, 'List(FixedSizeList(2000000000, Int64))') from (select [] i) t",
                 Some(Kind::Invalid),
             ),
+            ("select arrow_cast([], 'FixedSizeList(0, Null)') from generate_series(1, 3)", Some(Kind::Invalid)),
+            ("select arrow_cast([i], 'List(FixedSizeList(0, Int64))') from (select [] i) t", Some(Kind::Invalid)),
             ("select array_length(arrow_cast([1, 2, 3], 'FixedSizeList(3, Int64)'))", None),
         ] {
             assert_eq!(text(query).await.err().map(|error| error.kind()), kind, "{query}");

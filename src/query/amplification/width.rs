@@ -1,7 +1,8 @@
-//! Types whose values take memory even when they are null.
+//! Types of fixed size that are refused.
 //!
 //! `NULL::INT[2000000000]` is a null of 8 GB, and no list: memory for its two thousand million items is taken at once,
-//! and a server that has not as much ends.
+//! and a server that has not as much ends. And of lists of no items the engine's casts keep nothing to tell how many
+//! there are, so that a result would have fewer rows than it should.
 
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
@@ -16,7 +17,7 @@ const MAX_FIXED_BYTES: u64 = 64 << 10;
 /// Functions that give any type that their arguments name.
 const CASTS: [&str; 4] = ["arrow_cast", "arrow_try_cast", "cast_to_type", "try_cast_to_type"];
 
-/// Refuses a cast to a type whose values are too large.
+/// Refuses a cast to a type whose values are too large, or nothing at all.
 ///
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the type.
@@ -33,6 +34,13 @@ pub(super) fn check_width(expr: &Expr, schema: &DFSchema) -> Result<()> {
 }
 
 fn check(data_type: &DataType) -> Result<()> {
+    if has_lists_of_no_items(data_type) {
+        return Err(through_engine(Error::invalid(format!(
+            "the type {} has lists of 0 items, and a list of fixed size must have at least one; use a list without a \
+             fixed size",
+            shorten(&data_type.to_string())
+        ))));
+    }
     let bytes = width(data_type);
     if bytes <= MAX_FIXED_BYTES {
         return Ok(());
@@ -42,6 +50,21 @@ fn check(data_type: &DataType) -> Result<()> {
          use a list without a fixed size",
         shorten(&data_type.to_string())
     ))))
+}
+
+fn has_lists_of_no_items(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::FixedSizeList(_, 0) => true,
+        DataType::FixedSizeList(item, _)
+        | DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::Map(item, _) => has_lists_of_no_items(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_lists_of_no_items(field.data_type())),
+        DataType::Dictionary(_, value) => has_lists_of_no_items(value),
+        _ => false,
+    }
 }
 
 /// The bytes of a value that may be null.
