@@ -265,7 +265,7 @@ def test_what_was_replaced_and_vacuumed_does_not_come_back(start_server, bucket)
 
 @pytest.mark.parametrize(
     "source, mentions",
-    [("s3://bucket/x", "s3://"), ("/no/such/folder", "no folder"), ("gopher://x", "gopher")],
+    [("s3://No_Bucket/x", "s3://bucket"), ("/no/such/folder", "no folder"), ("gopher://x", "gopher")],
 )
 def test_places_that_cannot_be_opened(run, source, mentions):
     printed, said = run(expect=1, source=source)

@@ -145,7 +145,10 @@ async fn open_bucket(source: &str) -> Result<Arc<dyn ObjectStore>> {
         return Err(Error::internal("a URL of a bucket was read as that of a folder"));
     };
     let storage = Storage::open(&place, false, &Metrics::default()).await?;
-    storage.check().await?;
+    storage.check().await.map_err(|error| {
+        let why = error.message().trim_start_matches("--storage: ").to_string();
+        Error::unavailable(format!("'{source}': {why}")).because(error)
+    })?;
     let root = object_store::path::Path::parse(format!("{bucket}/{prefix}").trim_end_matches('/'))
         .map_err(|error| Error::invalid(format!("'{source}' is no URL of a bucket: {error}")))?;
     Ok(Arc::new(PrefixStore::new(Arc::clone(storage.store()), root)))
