@@ -23,6 +23,8 @@ def _load(name: str, path: Path):
     return module
 
 
+# What that conftest.py imports is beside it; behind everything else, so that nothing of here is taken for it.
+sys.path.append(str(ROOT / "tests/clients"))
 serving = _load("serving", ROOT / "tests/clients/conftest.py")
 server, start_server, name = serving.server, serving.start_server, serving.name
 pytest_runtest_makereport = serving.pytest_runtest_makereport
