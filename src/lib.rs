@@ -15,7 +15,7 @@
 //! | 4 | [`query`] | SQL on datasets, reads with limits |
 //! | 3 | [`table`] | a dataset: loading, committing, reading |
 //! | 2 | [`storage`], [`versions`], [`auth`], [`call`] | bytes; the index of datasets; who calls; the life of a call |
-//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`] | settings, names, messages |
+//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`], [`pem`] | settings, names, messages |
 //! | 0 | [`error`], [`clock`] | failures and what a caller can do; time and randomness |
 //!
 //! # A load
@@ -57,6 +57,7 @@ pub mod formats;
 pub mod http;
 pub mod metrics;
 pub mod names;
+pub mod pem;
 pub mod proto;
 pub mod query;
 pub mod server;

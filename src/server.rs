@@ -20,7 +20,7 @@ use crate::call::Drain;
 use crate::config::{AuditPlace, Config};
 use crate::error::{Error, Result};
 use crate::flight::{LoadSettings, Service, Statements, TicketKey};
-use crate::http::{HttpLimits, HttpState, router};
+use crate::http::{HttpLimits, HttpState, Peer, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
 use crate::table::{Catalog, Maintenance, MaintenanceSettings, ReadSettings, SplitSettings};
@@ -145,7 +145,7 @@ fn build(
         AuditPlace::Stderr => AuditLog::to_stderr()?,
         AuditPlace::File(path) => AuditLog::to_file(path)?,
     };
-    let authenticator = Authenticator::open(&config.auth, config.policy.as_deref(), secret)?;
+    let authenticator = Authenticator::open(&config.callers, secret)?;
     let warmed_up = authenticator.clone();
     tokio::spawn(async move { warmed_up.warm_up().await });
     let audit_file = match &config.audit_log {
@@ -206,7 +206,8 @@ async fn serve_flight(service: Service, connections: Connections, max_message_by
 }
 
 async fn serve_http(state: HttpState, connections: Connections, stop: Arc<Notify>) {
-    let served = axum::serve(connections, router(state)).with_graceful_shutdown(async move { stop.notified().await });
+    let service = router(state).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(connections, service).with_graceful_shutdown(async move { stop.notified().await });
     if let Err(error) = served.await {
         warn!(%error, "HTTP ended");
     }

@@ -1,7 +1,8 @@
 //! The one place that decides who a caller is.
 
-use std::path::Path;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::accounts::Account;
 use super::bearer::{BearerKey, Granted, TOKEN_SECONDS};
@@ -9,25 +10,39 @@ use super::credentials::Credentials;
 use super::jwt::{Verified, Verifier};
 use super::policy::Policy;
 use super::principal::Principal;
+use super::revoked::Revoked;
 use super::secret::SigningSecret;
 use super::users::Users;
 use super::watched::Watched;
 use crate::audit::Trail;
 use crate::clock;
-use crate::config::AuthConfig;
+use crate::config::{AuthConfig, CallerConfig};
 use crate::error::{Error, Result};
 use crate::names::TenantId;
 
 /// The token that a log-in without authentication is answered with: clients that log in want one to go on with.
 const LOCAL_TOKEN: &str = "local";
 
+/// Seconds that a call may go on with a token that has expired; clocks differ.
+const LEEWAY_SECONDS: i64 = 30;
+
+/// Who says to call, and from where.
+pub struct Caller {
+    /// What is said; nothing of it is checked.
+    pub credentials: Credentials,
+    /// The other end of the connection, which may be a proxy.
+    pub address: Option<IpAddr>,
+}
+
 /// A caller that was identified.
 pub struct Identity {
     /// Who.
     pub principal: Principal,
-    /// Until when a token of this log-in may be good, in seconds since 1970.
+    /// Until when the credentials are good, in seconds since 1970.
     expires: i64,
     credential: Option<String>,
+    /// The ids of the token, and of the one that it was given for.
+    tokens: Vec<String>,
 }
 
 enum Mode {
@@ -43,6 +58,8 @@ pub struct Authenticator(Arc<Parts>);
 struct Parts {
     mode: Mode,
     policy: Option<Watched<Policy>>,
+    revoked: Option<Watched<Revoked>>,
+    recheck_interval: Duration,
 }
 
 impl std::fmt::Debug for Authenticator {
@@ -59,9 +76,9 @@ impl Authenticator {
     /// What the settings want.
     ///
     /// # Errors
-    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a users file or rules that cannot be read.
-    pub fn open(config: &AuthConfig, policy: Option<&Path>, secret: &SigningSecret) -> Result<Self> {
-        let mode = match config {
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) for a users file, rules or revocations that cannot be read.
+    pub fn open(config: &CallerConfig, secret: &SigningSecret) -> Result<Self> {
+        let mode = match &config.auth {
             AuthConfig::None => Mode::None,
             AuthConfig::Users { file } => {
                 let users = Users::open(file, secret)
@@ -74,9 +91,11 @@ impl Authenticator {
                 Mode::Jwt { verifier: Box::new(Verifier::new(jwt)?), tokens: BearerKey::new(secret, realm) }
             }
         };
-        let policy = policy.map(|file| Watched::open(file, Policy::read)).transpose();
+        let policy = config.policy.as_ref().map(|file| Watched::open(file, Policy::read)).transpose();
         let policy = policy.map_err(|error| Error::invalid(format!("--policy {}", error.message())))?;
-        Ok(Self(Arc::new(Parts { mode, policy })))
+        let revoked = config.revoked.as_ref().map(|file| Watched::open(file, Revoked::read)).transpose();
+        let revoked = revoked.map_err(|error| Error::invalid(format!("--revoked {}", error.message())))?;
+        Ok(Self(Arc::new(Parts { mode, policy, revoked, recheck_interval: config.recheck_interval })))
     }
 
     /// Does what the first caller should not wait for.
@@ -91,7 +110,12 @@ impl Authenticator {
         matches!(self.0.mode, Mode::None)
     }
 
-    /// Whose the credentials are. What the caller does then is noted in `trail`.
+    /// After how long a call that lasts is checked again.
+    pub(super) fn recheck_interval(&self) -> Duration {
+        self.0.recheck_interval
+    }
+
+    /// Who calls. What the caller does then is noted in `trail`.
     ///
     /// A token of our own says so by how it begins; what begins otherwise is the issuer's, or nobody's.
     ///
@@ -99,9 +123,10 @@ impl Authenticator {
     /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated) for credentials that are missing or not good,
     /// [`Kind::Exhausted`](crate::error::Kind::Exhausted) for a user who failed too often, and
     /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) while the issuer's keys are not known.
-    pub async fn identify(&self, credentials: Credentials, trail: &Trail) -> Result<Identity> {
-        let mut identity = self.of(credentials).await?;
+    pub async fn identify(&self, caller: Caller, trail: &Trail) -> Result<Identity> {
+        let mut identity = self.of(caller).await?;
         trail.caller(&identity.principal.user, identity.principal.tenant.as_str());
+        self.check_not_revoked(&identity).await?;
         identity.principal.trail = trail.clone();
         if let Some(policy) = &self.0.policy {
             identity.principal.rights = policy.now().await.rights_of(&identity.principal);
@@ -109,16 +134,40 @@ impl Authenticator {
         Ok(identity)
     }
 
-    async fn of(&self, credentials: Credentials) -> Result<Identity> {
+    /// Lets pass a caller for whom all that [`Authenticator::identify`] found still holds.
+    ///
+    /// # Errors
+    /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated) when the credentials have expired or were
+    /// revoked, and [`Kind::Forbidden`](crate::error::Kind::Forbidden) when the rules give the caller other rights.
+    pub async fn check_again(&self, identity: &Identity) -> Result<()> {
+        if identity.expires.saturating_add(LEEWAY_SECONDS) < clock::now().timestamp() {
+            return Err(Error::unauthenticated("the token expired during the call; get a new one and call again"));
+        }
+        self.check_not_revoked(identity).await?;
+        if let Mode::Users { users, .. } = &self.0.mode {
+            check_account(users, identity).await?;
+        }
+        let Some(policy) = &self.0.policy else { return Ok(()) };
+        if policy.now().await.rights_of(&identity.principal) != identity.principal.rights {
+            return Err(Error::forbidden("the rules for this caller changed during the call; call again"));
+        }
+        Ok(())
+    }
+
+    async fn check_not_revoked(&self, identity: &Identity) -> Result<()> {
+        let Some(revoked) = &self.0.revoked else { return Ok(()) };
+        revoked.now().await.check(&identity.principal.user, &identity.tokens)
+    }
+
+    async fn of(&self, Caller { credentials, address }: Caller) -> Result<Identity> {
         match &self.0.mode {
             // Whatever a client sends that was made for another server: everybody is the same user.
-            Mode::None => Ok(Identity { principal: Principal::local(), expires: i64::MAX, credential: None }),
+            Mode::None => Ok(Identity::lasting(Principal::local(), None)),
             Mode::Users { users, tokens } => match credentials {
                 Credentials::Absent => Err(missing("log in with user and password (Basic), or send a bearer token")),
                 Credentials::Password { user, password } => {
-                    let account = users.log_in(&user, password).await?;
-                    let credential = Some(users.credential_id(&account));
-                    Ok(Identity { principal: of_account(&account)?, expires: expires_at_most(i64::MAX), credential })
+                    let account = users.log_in(&user, password, address).await?;
+                    Ok(Identity::lasting(of_account(&account)?, Some(users.credential_id(&account))))
                 }
                 Credentials::Bearer(token) => of_token(users, tokens.verify(&token)?).await,
             },
@@ -128,12 +177,12 @@ impl Authenticator {
                     "this server knows no passwords; log in as the user 'token' with a token of the issuer as password",
                 )),
                 Credentials::Bearer(token) if BearerKey::is_ours(&token) => {
-                    let Granted { principal, expires, credential } = tokens.verify(&token)?;
-                    Ok(Identity { principal, expires, credential })
+                    let Granted { principal, expires, credential, tokens } = tokens.verify(&token)?;
+                    Ok(Identity { principal, expires, credential, tokens })
                 }
                 Credentials::Bearer(token) => {
-                    let Verified { principal, expires } = verifier.verify(&token).await?;
-                    Ok(Identity { principal, expires, credential: None })
+                    let Verified { principal, expires, tokens } = verifier.verify(&token).await?;
+                    Ok(Identity { principal, expires, credential: None, tokens })
                 }
             },
         }
@@ -144,13 +193,20 @@ impl Authenticator {
     /// # Errors
     /// [`Kind::Internal`](crate::error::Kind::Internal) when it cannot be signed.
     pub fn token(&self, identity: Identity) -> Result<String> {
-        let Identity { principal, expires, credential } = identity;
+        let Identity { principal, expires, credential, tokens: given_for } = identity;
         match &self.0.mode {
             Mode::None => Ok(LOCAL_TOKEN.into()),
             Mode::Users { tokens, .. } | Mode::Jwt { tokens, .. } => {
-                tokens.sign(&Granted { principal, expires: expires_at_most(expires), credential })
+                tokens.sign(&Granted { principal, expires: expires_at_most(expires), credential, tokens: given_for })
             }
         }
+    }
+}
+
+impl Identity {
+    /// By what does not expire.
+    fn lasting(principal: Principal, credential: Option<String>) -> Self {
+        Self { principal, expires: i64::MAX, credential, tokens: Vec::new() }
     }
 }
 
@@ -174,12 +230,26 @@ fn of_account(account: &Account) -> Result<Principal> {
 
 /// The user of a token as the file says now: who was removed, or has another password since, is let in no more.
 async fn of_token(users: &Users, granted: Granted) -> Result<Identity> {
+    let Granted { principal, expires, credential, tokens } = granted;
+    let mut identity = Identity { principal, expires, credential, tokens };
+    let account = known_account(users, &identity).await?;
+    identity.principal = of_account(&account)?;
+    Ok(identity)
+}
+
+/// The account of a caller, when it is still the same.
+async fn known_account(users: &Users, identity: &Identity) -> Result<Account> {
     let ended = || Error::unauthenticated("the user of the token, or the password, is another since; log in again");
-    let account = users.find(&granted.principal.user).await.ok_or_else(ended)?;
-    let principal = of_account(&account)?;
-    let is_same = granted.credential.as_deref() == Some(users.credential_id(&account).as_str());
-    if !is_same || principal.tenant != granted.principal.tenant {
-        return Err(ended());
+    let account = users.find(&identity.principal.user).await.ok_or_else(ended)?;
+    let has_same_password = identity.credential.as_deref() == Some(users.credential_id(&account).as_str());
+    let is_same = has_same_password && account.tenant == identity.principal.tenant.as_str();
+    if is_same { Ok(account) } else { Err(ended()) }
+}
+
+async fn check_account(users: &Users, identity: &Identity) -> Result<()> {
+    let now = of_account(&known_account(users, identity).await?)?;
+    if now.role != identity.principal.role || now.groups != identity.principal.groups {
+        return Err(Error::forbidden("the role or the groups of this user changed during the call; call again"));
     }
-    Ok(Identity { principal, expires: granted.expires, credential: granted.credential })
+    Ok(())
 }

@@ -34,6 +34,9 @@ struct Claims {
     role: Role,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     credential: Option<String>,
+    /// The ids of the token that this one was given for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    given_for: Vec<String>,
 }
 
 /// What a token says.
@@ -45,6 +48,8 @@ pub(super) struct Granted {
     pub expires: i64,
     /// What it was given for; `None` for what cannot change.
     pub credential: Option<String>,
+    /// The ids by which it can be revoked: those of the token that it was given for, and, once it is signed, its own.
+    pub tokens: Vec<String>,
 }
 
 /// Signs tokens, and knows those it signed.
@@ -85,6 +90,7 @@ impl BearerKey {
             groups: principal.groups.to_vec(),
             role: principal.role,
             credential: granted.credential.clone(),
+            given_for: granted.tokens.clone(),
         };
         let signed = encode(&Header::new(Algorithm::HS256), &claims, &self.encoding);
         let signed = signed.map_err(|error| Error::internal("a token cannot be signed").because(error))?;
@@ -116,7 +122,9 @@ impl BearerKey {
             role: claims.role,
             ..Default::default()
         };
-        Ok(Granted { principal, expires: claims.exp, credential: claims.credential })
+        let mut tokens = claims.given_for;
+        tokens.push(claims.jti);
+        Ok(Granted { principal, expires: claims.exp, credential: claims.credential, tokens })
     }
 }
 
@@ -132,7 +140,7 @@ mod tests {
     fn granted(expires: i64) -> Granted {
         let mut principal = Principal::new("ann", TenantId::default_tenant());
         principal.groups = ["a".to_string()].into();
-        Granted { principal, expires, credential: Some("c".into()) }
+        Granted { principal, expires, credential: Some("c".into()), tokens: vec!["first".into()] }
     }
 
     #[test]
@@ -140,7 +148,10 @@ mod tests {
         let (now, users) = (clock::now().timestamp(), key("k", "users"));
         let token = users.sign(&granted(now + 60)).unwrap();
         assert!(BearerKey::is_ours(&token));
-        assert_eq!(users.verify(&token).unwrap(), granted(now + 60));
+        let mut verified = users.verify(&token).unwrap();
+        assert_eq!(verified.tokens.len(), 2);
+        verified.tokens.pop();
+        assert_eq!(verified, granted(now + 60));
         assert!(key("l", "users").verify(&token).is_err() && key("k", "jwt x").verify(&token).is_err());
         assert!(users.verify(&users.sign(&granted(now - 1)).unwrap()).is_err());
         assert!(users.verify(token.strip_prefix(PREFIX).unwrap()).is_err());

@@ -36,6 +36,8 @@ pub(super) struct Verified {
     pub principal: Principal,
     /// Until when it is good, in seconds since 1970.
     pub expires: i64,
+    /// The ids by which it can be revoked.
+    pub tokens: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -152,8 +154,15 @@ fn check(token: &str, key: &VerificationKey, config: &JwtConfig) -> Result<Verif
     }
     let tenant = tenant(&claims, &config.tenant_claim)?;
     let groups = groups(&mut claims)?;
+    let tokens = ids(&claims);
     let principal = Principal { user: claims.sub, tenant, groups: groups.into(), ..Default::default() };
-    Ok(Verified { principal, expires: claims.exp as i64 })
+    Ok(Verified { principal, expires: claims.exp as i64, tokens })
+}
+
+/// The id of a token, and that of the log-in which it and others come from.
+fn ids(claims: &Claims) -> Vec<String> {
+    let ids = ["jti", "origin_jti"].into_iter().filter_map(|claim| claims.others.get(claim)?.as_str());
+    ids.map(str::to_owned).collect()
 }
 
 /// An ID token is for its audience; an access token of Cognito has none, and names the client that it was given to.

@@ -12,6 +12,8 @@
 //! | `bearer` | tokens of our own, which a log-in answers with |
 //! | `jwt`, `jwks`, `issuer` | `--auth jwt`: tokens, keys, and where those come from |
 //! | `policy` | `--policy`: who may do what |
+//! | `revoked` | `--revoked`: who is let in no more |
+//! | `standing` | the same questions again, while a call lasts |
 //! | `watched` | files that are read again when they changed |
 //! | `users`, `accounts`, `passwords`, `backoff` | `--auth users`: the file, its passwords, failed log-ins |
 
@@ -26,14 +28,17 @@ mod jwt;
 mod passwords;
 mod policy;
 mod principal;
+mod revoked;
 mod secret;
+mod standing;
 mod users;
 mod watched;
 
 pub use self::accounts::{Account, Accounts, TOKEN_USER, read_accounts, write_accounts};
-pub use self::authenticator::{Authenticator, Identity};
+pub use self::authenticator::{Authenticator, Caller, Identity};
 pub use self::credentials::{Credentials, MAX_CREDENTIALS_BYTES};
 pub use self::passwords::{check_password, hash_password};
 pub use self::policy::{Access, Rights};
 pub use self::principal::{Principal, Role};
 pub use self::secret::SigningSecret;
+pub use self::standing::Standing;

@@ -1,6 +1,7 @@
 //! `--auth users`: the users file as a running server knows it, and the passwords it has seen to be right.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -60,12 +61,12 @@ impl Users {
         self.accounts.now().await.get(name).cloned()
     }
 
-    /// The user of this name and password.
+    /// The user of this name and password, who logs in from an address.
     ///
     /// # Errors
     /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated), with one text whether the user or the password
     /// is wrong, and [`Kind::Exhausted`](crate::error::Kind::Exhausted) after many failures.
-    pub(super) async fn log_in(&self, name: &str, password: String) -> Result<Account> {
+    pub(super) async fn log_in(&self, name: &str, password: String, address: Option<IpAddr>) -> Result<Account> {
         let account = self.find(name).await;
         let hash = account.as_ref().map_or(self.decoy.as_str(), |account| account.hash.as_str());
         let fingerprint = self.fingerprint(&[name, hash, &password]);
@@ -73,8 +74,8 @@ impl Users {
             return Ok(account.clone());
         }
         let hash = hash.to_string();
-        let is_right = self.check(name, password, hash).await? && account.is_some();
-        self.backoff.note(name, is_right, Instant::now());
+        let is_right = self.check(name, password, hash, address).await? && account.is_some();
+        self.backoff.note(name, address, is_right, Instant::now());
         let account = account.filter(|_| is_right);
         let account = account.ok_or_else(|| Error::unauthenticated("the user or the password is wrong"))?;
         let mut verified = self.verified();
@@ -91,7 +92,7 @@ impl Users {
         base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(self.fingerprint(&[&account.name, &account.hash]))
     }
 
-    async fn check(&self, name: &str, password: String, hash: String) -> Result<bool> {
+    async fn check(&self, name: &str, password: String, hash: String, address: Option<IpAddr>) -> Result<bool> {
         let _waits = self
             .waiting
             .try_acquire()
@@ -99,7 +100,7 @@ impl Users {
         let closed = |error| Error::internal("log-ins have ended").because(error);
         let _turn = self.hashing.acquire().await.map_err(closed)?;
         // Only now, or many tries at the same time would all be before the first failure.
-        self.backoff.check(name, Instant::now())?;
+        self.backoff.check(name, address, Instant::now())?;
         let checked = tokio::task::spawn_blocking(move || is_password(&password, &hash)).await;
         checked.map_err(|error| Error::internal("a password cannot be checked").because(error))
     }
@@ -146,7 +147,7 @@ mod tests {
     }
 
     async fn kind(users: &Users, name: &str, password: &str) -> Option<Kind> {
-        users.log_in(name, password.into()).await.err().map(|error| error.kind())
+        users.log_in(name, password.into(), None).await.err().map(|error| error.kind())
     }
 
     #[tokio::test]

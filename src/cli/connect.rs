@@ -5,7 +5,6 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow_flight::FlightClient;
@@ -14,7 +13,7 @@ use arrow_flight::flight_service_client::FlightServiceClient;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
-use super::tls::tls_connector;
+use super::tls::{TlsOptions, tls_connector};
 use crate::error::{Error, Result};
 
 /// How long a connection may take to stand.
@@ -36,9 +35,9 @@ pub struct ServerOptions {
     /// Bearer token to send with every call
     #[arg(long, env = "PANDAS_DB_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub token: Option<String>,
-    /// Certificate authorities to trust with grpc+tls://, in PEM form [default: those of the system]
-    #[arg(long, env = "PANDAS_DB_TLS_CA", value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
+    /// How a server with TLS is told, and what it is shown
+    #[command(flatten)]
+    pub tls: TlsOptions,
 }
 
 impl fmt::Debug for ServerOptions {
@@ -60,7 +59,7 @@ pub(super) async fn connect(options: &ServerOptions) -> Result<FlightClient> {
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let connected = if address.has_tls {
-        endpoint.connect_with_connector(tls_connector(options.tls_ca.as_deref())?).await
+        endpoint.connect_with_connector(tls_connector(&options.tls)?).await
     } else {
         endpoint.connect().await
     };
@@ -228,7 +227,8 @@ mod tests {
 
     #[test]
     fn the_token_is_not_shown() {
-        let options = ServerOptions { server: "grpc://h:1".into(), token: Some("secret".into()), tls_ca: None };
+        let options =
+            ServerOptions { server: "grpc://h:1".into(), token: Some("secret".into()), tls: TlsOptions::default() };
         assert!(!format!("{options:?}").contains("secret"));
     }
 }

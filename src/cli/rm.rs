@@ -83,11 +83,12 @@ fn is_yes(answer: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tls::TlsOptions;
     use super::*;
 
     #[test]
     fn somebody_must_say_yes() {
-        let server = ServerOptions { server: "grpc://h:1".into(), token: None, tls_ca: None };
+        let server = ServerOptions { server: "grpc://h:1".into(), token: None, tls: TlsOptions::default() };
         let mut args = RmArgs { name: "a/b".into(), version: Some(1), yes: false, server };
         assert!(check_with(&args, true).is_ok());
         assert!(check_with(&args, false).unwrap_err().message().contains("--yes"));

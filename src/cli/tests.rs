@@ -21,6 +21,7 @@ use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::input::Rows;
+use super::tls::TlsOptions;
 use super::*;
 use crate::error::Kind;
 use crate::proto::{GetDataframe, LoadDataframe};
@@ -172,7 +173,7 @@ async fn serve(state: State) -> (Arc<State>, ServerOptions) {
     let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
     let service = FlightServiceServer::new(Pretended(Arc::clone(&state)));
     tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-    (state, ServerOptions { server, token: Some("secret".into()), tls_ca: None })
+    (state, ServerOptions { server, token: Some("secret".into()), tls: TlsOptions::default() })
 }
 
 fn put_args(file: &Path, server: ServerOptions) -> PutArgs {
@@ -349,7 +350,7 @@ async fn an_action_without_an_answer_is_a_failure() {
 
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named() {
-    let server = ServerOptions { server: "grpc://127.0.0.1:1".into(), token: None, tls_ca: None };
+    let server = ServerOptions { server: "grpc://127.0.0.1:1".into(), token: None, tls: TlsOptions::default() };
     let error = run(ClientCommand::Ls(LsArgs { prefix: None, server })).await.unwrap_err();
     assert!(error.to_string().starts_with("[UNAVAILABLE] cannot reach grpc://127.0.0.1:1: "), "{error}");
 }

@@ -1,7 +1,8 @@
-//! TLS to a server: its certificate is checked against the authorities of the system, or those of a file.
+//! TLS to a server: its certificate is checked against the authorities of the system, or those of a file. One that asks
+//! for a certificate of the client gets it.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
@@ -9,18 +10,32 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 
 use crate::error::{Error, Result};
+use crate::pem::{bad_file, certificates, private_key};
 
 /// What gRPC speaks, as a TLS handshake says it.
 const PROTOCOL: &[u8] = b"h2";
 /// The port of an address without one.
 const DEFAULT_PORT: u16 = 443;
+
+/// The files of TLS.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TlsOptions {
+    /// Certificate authorities to trust with grpc+tls://, in PEM form [default: those of the system]
+    #[arg(long, env = "PANDAS_DB_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate chain to show a server that wants one of its clients, in PEM form
+    #[arg(long, env = "PANDAS_DB_TLS_CLIENT_CERT", value_name = "FILE")]
+    pub tls_client_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM form
+    #[arg(long, env = "PANDAS_DB_TLS_CLIENT_KEY", value_name = "FILE")]
+    pub tls_client_key: Option<PathBuf>,
+}
 
 /// A connection.
 type Encrypted = TokioIo<TlsStream<TcpStream>>;
@@ -28,14 +43,25 @@ type Encrypted = TokioIo<TlsStream<TcpStream>>;
 /// What connects with TLS.
 ///
 /// # Errors
-/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a file that holds no certificates.
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) for a file that does not hold what its flag says.
 pub(super) fn tls_connector(
-    authorities: Option<&Path>,
+    options: &TlsOptions,
 ) -> Result<impl Service<Uri, Response = Encrypted, Error = io::Error, Future: Send> + Send + 'static> {
     let versions =
         ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| Error::internal("TLS has no version").because(error))?;
-    let mut settings = versions.with_root_certificates(roots(authorities)?).with_no_client_auth();
+    let settings = versions.with_root_certificates(roots(options.tls_ca.as_deref())?);
+    let mut settings = match (&options.tls_client_cert, &options.tls_client_key) {
+        (None, None) => settings.with_no_client_auth(),
+        (Some(chain), Some(key)) => {
+            let unusable = |error| bad_file("tls-client-cert", chain, format_args!("not usable with its key: {error}"));
+            settings
+                .with_client_auth_cert(certificates("tls-client-cert", chain)?, private_key("tls-client-key", key)?)
+                .map_err(unusable)?
+        }
+        (Some(chain), None) => return Err(bad_file("tls-client-cert", chain, "give --tls-client-key too")),
+        (None, Some(key)) => return Err(bad_file("tls-client-key", key, "give --tls-client-cert too")),
+    };
     settings.alpn_protocols = vec![PROTOCOL.to_vec()];
     let connector = TlsConnector::from(Arc::new(settings));
     Ok(tower::service_fn(move |address: Uri| {
@@ -57,10 +83,8 @@ fn roots(authorities: Option<&Path>) -> Result<RootCertStore> {
         roots.add_parsable_certificates(found.certs);
         return Ok(roots);
     };
-    let bad = |why: String| Error::invalid(format!("--tls-ca {}: {why}", path.display()));
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    for certificate in read.map_err(|error| bad(format!("no certificates in PEM form: {error}")))? {
-        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    for certificate in certificates("tls-ca", path)? {
+        roots.add(certificate).map_err(|error| bad_file("tls-ca", path, error))?;
     }
-    if roots.is_empty() { Err(bad("it holds no certificate".into())) } else { Ok(roots) }
+    Ok(roots)
 }

@@ -2,12 +2,26 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::{Host, Url};
 
 use super::raw::ServeArgs;
-use super::{bad, or, parse};
+use super::{bad, duration, or, parse};
 use crate::error::{Error, Result};
+
+/// Who may call, and what each may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerConfig {
+    /// How callers are known.
+    pub auth: AuthConfig,
+    /// The file of the rules for who may do what; `None` for none.
+    pub policy: Option<PathBuf>,
+    /// The file of who is let in no more; `None` for none.
+    pub revoked: Option<PathBuf>,
+    /// After how long a call that goes on is checked again; at every message when it is zero.
+    pub recheck_interval: Duration,
+}
 
 /// How callers are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +52,33 @@ pub struct JwtConfig {
     pub tenant_claim: String,
 }
 
-impl AuthConfig {
+impl CallerConfig {
     /// Checks the settings.
     ///
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the flag, its value and what is wrong with it.
     pub(super) fn from_args(args: &ServeArgs, open_to: &[SocketAddr]) -> Result<Self> {
+        let auth = AuthConfig::from_args(args, open_to)?;
+        match (&args.revoked, &auth) {
+            (Some(file), AuthConfig::None) => {
+                Err(bad("revoked", file, "is for --auth jwt or users, and this is none, which lets everybody in"))
+            }
+            (revoked, _) => Ok(Self {
+                policy: args.policy.as_ref().map(PathBuf::from),
+                revoked: revoked.as_ref().map(PathBuf::from),
+                recheck_interval: duration("recheck-interval", &or(&args.recheck_interval, "60s"))?,
+                auth,
+            }),
+        }
+    }
+}
+
+impl AuthConfig {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the flag, its value and what is wrong with it.
+    fn from_args(args: &ServeArgs, open_to: &[SocketAddr]) -> Result<Self> {
         let of_jwt = [
             ("jwt-issuer", &args.jwt_issuer),
             ("jwt-audience", &args.jwt_audience),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-pub use self::auth::{AuthConfig, JwtConfig};
+pub use self::auth::{AuthConfig, CallerConfig, JwtConfig};
 pub use self::places::{StoragePlace, TENANT_PLACE, VersionsPlace};
 pub use self::raw::ServeArgs;
 pub use self::tls::TlsConfig;
@@ -26,10 +26,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where HTTP listens; `None` for not at all.
     pub http: Option<SocketAddr>,
-    /// How callers are known.
-    pub auth: AuthConfig,
-    /// The file of the rules for who may do what; `None` for none.
-    pub policy: Option<PathBuf>,
+    /// Who may call.
+    pub callers: CallerConfig,
     /// Where is written who did what.
     pub audit_log: AuditPlace,
     /// The files of TLS; `None` for none.
@@ -170,14 +168,13 @@ impl Config {
             address => Some(parse("http", address, "an address such as 127.0.0.1:8080, or off")?),
         };
         let open_to: Vec<SocketAddr> = [listen].into_iter().chain(http).collect();
-        let auth = AuthConfig::from_args(args, &open_to)?;
+        let callers = CallerConfig::from_args(args, &open_to)?;
         let storage = StoragePlace::parse(&or(&args.storage, "./pandas-db-data"))?;
         let versions = VersionsPlace::parse(&or(&args.versions, "embedded"), &storage)?;
         Ok(Self {
             listen,
             http,
-            auth,
-            policy: args.policy.as_ref().map(PathBuf::from),
+            callers,
             audit_log: audit_log(&or(&args.audit_log, "off"))?,
             tls: TlsConfig::from_args(args)?,
             handle_key: handle_key(args, &versions)?,
@@ -270,7 +267,7 @@ mod tests {
     #[test]
     fn unusable_values_name_the_flag() {
         type Change = fn(&mut ServeArgs);
-        let changes: [(&str, Change); 12] = [
+        let changes: [(&str, Change); 14] = [
             ("--listen", |a| a.listen = Some("nowhere".into())),
             ("--memory-limit", |a| a.memory_limit = Some("much".into())),
             ("--http-body-limit", |a| a.http_body_limit = Some("0".into())),
@@ -281,6 +278,8 @@ mod tests {
             ("--auth", |a| a.auth = Some("basic".into())),
             ("--auth", |a| a.auth = Some("users".into())),
             ("--users-file", |a| a.users_file = Some("u.toml".into())),
+            ("--revoked", |a| a.revoked = Some("r.toml".into())),
+            ("--recheck-interval", |a| a.recheck_interval = Some("often".into())),
             ("--http", |a| a.http = Some("0.0.0.0:1".into())),
             ("--handle-key", |a| a.handle_key = Some("short".into())),
         ];

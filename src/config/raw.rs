@@ -68,6 +68,10 @@ serve_args! {
     users_file, "PANDAS_DB_USERS_FILE", "FILE";
     /// TOML file of rules for who may do what on which datasets
     policy, "PANDAS_DB_POLICY", "FILE";
+    /// TOML file of users and tokens that are let in no more (with --auth jwt or users)
+    revoked, "PANDAS_DB_REVOKED", "FILE";
+    /// After how long a call that goes on is checked again: token, user, rules [default: 60s]
+    recheck_interval, "PANDAS_DB_RECHECK_INTERVAL", "DURATION";
     /// Certificate chain for TLS
     tls_cert, "PANDAS_DB_TLS_CERT", "FILE";
     /// Private key for TLS

@@ -17,6 +17,7 @@ use super::command::{ReadCommand, read_descriptor};
 use super::sql::{Fetch, SqlCaller, endpoint};
 use super::status::to_status;
 use super::ticket::Grant;
+use crate::auth::Standing;
 use crate::call::Call;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -203,7 +204,7 @@ fn pin(command: &GetDataframe, read: &FrameRead) -> GetDataframe {
 }
 
 /// Runs a read and gives its messages: the schema first, even when there are no rows. It ends early when the caller
-/// cancels it.
+/// cancels it, or when the caller may not go on.
 ///
 /// # Errors
 /// When the read cannot be started; later errors end the stream.
@@ -213,13 +214,14 @@ pub(super) fn messages(
     call: Call,
     fetch: Option<Fetch>,
     metrics: Metrics,
+    standing: Standing,
 ) -> Result<BoxStream<'static, Result<FlightData, Status>>> {
     let schema = Arc::clone(read.schema());
     let mut encoder = Encoder::new();
     let first = encoder.schema(&schema, FlightDescriptor::default());
     // Only the first message of an upload has a descriptor.
     let first = FlightData { flight_descriptor: None, ..first };
-    let batches = read.run(engine, encoder)?;
+    let batches = standing.guard(read.run(engine, encoder)?);
     let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
     let span = call.span().clone();
     tokio::spawn(async move { send_all(batches, sender, call, fetch, metrics).await }.instrument(span));
@@ -228,7 +230,7 @@ pub(super) fn messages(
 
 /// Hands messages over, until the end or until nobody takes them any more.
 async fn send_all(
-    mut batches: ResultStream<Encoded>,
+    mut batches: BoxStream<'static, Result<Encoded>>,
     sender: mpsc::Sender<Result<FlightData, Status>>,
     call: Call,
     fetch: Option<Fetch>,

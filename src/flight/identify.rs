@@ -1,5 +1,6 @@
 //! Who calls. Every call asks here, and nowhere else.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use arrow_flight::{BasicAuth, HandshakeRequest, HandshakeResponse};
@@ -11,7 +12,7 @@ use tonic::{Response, Status, Streaming};
 
 use super::status::from_status;
 use crate::audit::Trail;
-use crate::auth::{Authenticator, Credentials, Identity, MAX_CREDENTIALS_BYTES};
+use crate::auth::{Authenticator, Caller, Credentials, Identity, MAX_CREDENTIALS_BYTES};
 use crate::error::{Error, Result};
 
 /// The header in which older clients of Arrow send the token of their handshake.
@@ -19,13 +20,18 @@ const TOKEN_HEADER: &str = "auth-token-bin";
 /// How long a handshake may wait for credentials that come as a message.
 const MESSAGE_WAIT: Duration = Duration::from_secs(10);
 
-/// The caller that the headers of a call speak of.
+/// The caller that the headers of a call from an address speak of.
 ///
 /// # Errors
 /// Those of [`Authenticator::identify`].
-pub(super) async fn identify(metadata: &MetadataMap, authenticator: &Authenticator, trail: &Trail) -> Result<Identity> {
+pub(super) async fn identify(
+    metadata: &MetadataMap,
+    address: Option<IpAddr>,
+    authenticator: &Authenticator,
+    trail: &Trail,
+) -> Result<Identity> {
     let credentials = if authenticator.is_open() { Credentials::Absent } else { of_headers(metadata)? };
-    authenticator.identify(credentials, trail).await
+    authenticator.identify(Caller { credentials, address }, trail).await
 }
 
 fn of_headers(metadata: &MetadataMap) -> Result<Credentials> {
@@ -49,6 +55,7 @@ fn of_headers(metadata: &MetadataMap) -> Result<Credentials> {
 /// As [`identify`].
 pub(super) async fn log_in(
     metadata: &MetadataMap,
+    address: Option<IpAddr>,
     messages: Streaming<HandshakeRequest>,
     authenticator: &Authenticator,
     trail: &Trail,
@@ -60,7 +67,7 @@ pub(super) async fn log_in(
             sent => sent,
         },
     };
-    let identity = authenticator.identify(credentials, trail).await?;
+    let identity = authenticator.identify(Caller { credentials, address }, trail).await?;
     authenticator.token(identity)
 }
 

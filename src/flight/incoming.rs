@@ -7,10 +7,8 @@ use arrow_flight::FlightData;
 use arrow_flight::decode::{DecodedPayload, FlightDataDecoder};
 use arrow_flight::error::FlightError;
 use futures::{FutureExt, Stream, StreamExt};
-use tonic::Status;
 
 use super::guard;
-use super::status::from_status;
 use crate::error::{Error, Result};
 
 /// Messages of an upload on their way in.
@@ -21,12 +19,12 @@ pub(super) struct Incoming {
 impl Incoming {
     /// Decodes `messages`, none of which may unfold to more than `max_message_bytes`.
     pub(super) fn new(
-        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+        messages: impl Stream<Item = Result<FlightData>> + Send + 'static,
         max_message_bytes: usize,
     ) -> Self {
         let checked = messages.filter_map(move |message| {
             std::future::ready(match message {
-                Err(status) => Some(Err(FlightError::ExternalError(Box::new(from_status(status))))),
+                Err(error) => Some(Err(FlightError::ExternalError(Box::new(error)))),
                 // A message may bring metadata alone.
                 Ok(message) if message.data_header.is_empty() && message.data_body.is_empty() => None,
                 Ok(message) => Some(match guard::check(&message, max_message_bytes) {

@@ -79,7 +79,7 @@ impl Upload {
         datasets: Arc<Catalog>,
         caller: Principal,
         settings: LoadSettings,
-        messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+        messages: impl Stream<Item = Result<FlightData>> + Send + 'static,
         answers: &Answers,
         metrics: &Metrics,
     ) -> Result<()> {
@@ -110,7 +110,7 @@ impl Upload {
 
 async fn receive(
     load: &mut Load,
-    messages: impl Stream<Item = Result<FlightData, Status>> + Send + 'static,
+    messages: impl Stream<Item = Result<FlightData>> + Send + 'static,
     max_message_bytes: usize,
     progress: Option<&Answers>,
 ) -> Result<()> {

@@ -30,6 +30,6 @@ mod status;
 mod ticket;
 
 pub use self::load::LoadSettings;
-pub use self::service::{Service, Statements};
+pub use self::service::{Connection, Service, Statements};
 pub use self::sql::ConnectionSession;
 pub use self::ticket::TicketKey;

@@ -65,7 +65,8 @@ impl Put {
         messages: Streaming<FlightData>,
         answers: &Answers,
     ) -> Result<()> {
-        let messages = stream::iter([Ok(first)]).chain(messages.into_stream());
+        let messages = context.standing.clone().guard(messages.map_err(from_status));
+        let messages = stream::iter([Ok(first)]).chain(messages);
         if let Self::Upload(upload) = self {
             let datasets = service.datasets.clone();
             let (caller, loads) = (context.caller.clone(), service.loads.clone());

@@ -1,6 +1,7 @@
 //! The gRPC service. Each method says what it does in a few lines; the work is elsewhere.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arrow_flight::flight_service_server::FlightService;
@@ -27,7 +28,7 @@ use super::sql::{Bound, ConnectionSession, Fetch, Running, Session, SqlActions, 
 use super::status::to_status;
 use super::ticket::TicketKey;
 use crate::audit::{AuditLog, Trail};
-use crate::auth::{Authenticator, Principal};
+use crate::auth::{Authenticator, Principal, Standing};
 use crate::call::{Call, Drain};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
@@ -74,6 +75,17 @@ pub(super) struct Context {
     pub caller: Principal,
     /// The session.
     pub session: Session,
+    /// Whether the caller may go on.
+    pub standing: Standing,
+}
+
+/// The connection that a call came on; it reaches calls as an extension of their requests.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// The address of the other end.
+    pub address: Option<IpAddr>,
+    /// The options that callers set on it.
+    pub session: ConnectionSession,
 }
 
 type Answer<T> = std::result::Result<Response<T>, Status>;
@@ -85,7 +97,7 @@ impl Service {
         name: &'static str,
     ) -> impl Future<Output = Result<(Call, Context), Status>> + use<'a, T> {
         // Taken out before any wait: the streams of requests cannot be shared among threads.
-        let (metadata, connection) = (request.metadata().clone(), request.extensions().get().cloned());
+        let (metadata, connection) = (request.metadata().clone(), connection_of(request));
         async move {
             let call = Call::begin(&self.drain, &self.metrics, &self.audit, name).map_err(|error| to_status(&error))?;
             match self.context(&metadata, connection, call.trail()).instrument(call.span().clone()).await {
@@ -98,15 +110,11 @@ impl Service {
         }
     }
 
-    async fn context(
-        &self,
-        metadata: &MetadataMap,
-        connection: Option<ConnectionSession>,
-        trail: &Trail,
-    ) -> Result<Context> {
-        let caller = identify(metadata, &self.authenticator, trail).await?.principal;
-        let session = Session::of_call(metadata, connection.as_ref(), &caller, &self.tickets)?;
-        Ok(Context { caller, session })
+    async fn context(&self, metadata: &MetadataMap, connection: Connection, trail: &Trail) -> Result<Context> {
+        let identity = identify(metadata, connection.address, &self.authenticator, trail).await?;
+        let caller = identity.principal.clone();
+        let session = Session::of_call(metadata, Some(&connection.session), &caller, &self.tickets)?;
+        Ok(Context { caller, session, standing: Standing::new(&self.authenticator, identity) })
     }
 
     /// Who runs statements, and with what.
@@ -160,6 +168,10 @@ impl Service {
     }
 }
 
+fn connection_of<T>(request: &Request<T>) -> Connection {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
 #[tonic::async_trait]
 impl FlightService for Service {
     type HandshakeStream = BoxStream<'static, Result<HandshakeResponse, Status>>;
@@ -173,9 +185,10 @@ impl FlightService for Service {
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
         let call =
             Call::begin(&self.drain, &self.metrics, &self.audit, "handshake").map_err(|error| to_status(&error))?;
+        let address = connection_of(&request).address;
         let (metadata, _, messages) = request.into_parts();
-        let token =
-            log_in(&metadata, messages, &self.authenticator, call.trail()).instrument(call.span().clone()).await;
+        let logging_in = log_in(&metadata, address, messages, &self.authenticator, call.trail());
+        let token = logging_in.instrument(call.span().clone()).await;
         call.finish(token.as_ref().map(drop));
         token.and_then(|token| handshake_answer(&token)).map_err(|error| to_status(&error))
     }
@@ -189,7 +202,7 @@ impl FlightService for Service {
                 return Err(to_status(&error));
             }
         };
-        let infos = list(Arc::clone(&self.datasets), context.caller, prefix);
+        let infos = context.standing.guard(list(Arc::clone(&self.datasets), context.caller, prefix));
         // The call ends with its stream.
         let state = (infos, Some(call));
         let infos = stream::unfold(state, |(mut infos, mut call)| async move {
@@ -230,7 +243,7 @@ impl FlightService for Service {
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let (call, context) = self.begin(&request, "do_get").await?;
         match self.fetch(&context, request.get_ref()).instrument(call.span().clone()).await {
-            Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone())
+            Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone(), context.standing)
                 .map(Response::new)
                 .map_err(|error| to_status(&error)),
             Err(error) => {

@@ -23,6 +23,7 @@ use tracing::Instrument;
 use super::status::Failure;
 use super::{HttpState, broke_off};
 use crate::audit::Trail;
+use crate::auth::Standing;
 use crate::call::Call;
 use crate::error::{Error, Result};
 use crate::formats::{self, Encoding, RowWriter};
@@ -98,13 +99,13 @@ fn media_range(text: &str) -> (&str, f32) {
 /// When it cannot be started, or fails before its first rows.
 pub(super) async fn rows(
     state: &HttpState,
-    call: Call,
+    (call, standing): (Call, Standing),
     planned: Planned,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {
     let form = Form::asked_for(headers);
     let pieces = match encoded(state, planned, form, call.trail().clone()) {
-        Ok(pieces) => pieces,
+        Ok(pieces) => standing.guard(pieces),
         Err(error) => {
             call.finish(Err(&error));
             return Err(error.into());

@@ -3,11 +3,12 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{Response, Uri};
 use serde::Serialize;
 use tracing::Instrument;
 
 use super::answer::{self, Planned};
+use super::identify::Sender;
 use super::status::Failure;
 use super::{HttpState, answered, parameters};
 use crate::auth::Principal;
@@ -15,15 +16,11 @@ use crate::error::Result;
 use crate::query::selection;
 
 /// Answers with rows.
-pub(super) async fn get(
-    State(state): State<HttpState>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_get", &headers).await?;
-    let planned = plan(&state, &caller, &uri).instrument(call.span().clone()).await;
+pub(super) async fn get(State(state): State<HttpState>, uri: Uri, sender: Sender) -> Result<Response<Body>, Failure> {
+    let (call, standing) = state.begin("http_get", &sender).await?;
+    let planned = plan(&state, standing.principal(), &uri).instrument(call.span().clone()).await;
     match planned {
-        Ok(planned) => answer::rows(&state, call, planned, &headers).await,
+        Ok(planned) => answer::rows(&state, (call, standing), planned, &sender.headers).await,
         Err(error) => {
             call.finish(Err(&error));
             Err(error.into())
@@ -47,16 +44,12 @@ pub(super) struct Deleted {
 }
 
 /// Ends a dataset.
-pub(super) async fn delete(
-    State(state): State<HttpState>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Json<Deleted>, Failure> {
-    let (call, caller) = state.begin("http_delete", &headers).await?;
+pub(super) async fn delete(State(state): State<HttpState>, uri: Uri, sender: Sender) -> Result<Json<Deleted>, Failure> {
+    let (call, standing) = state.begin("http_delete", &sender).await?;
     let work = async {
         parameters::none(&uri)?;
         let name = parameters::dataset_name(&uri)?;
-        state.datasets.delete(&caller, &name).await?;
+        state.datasets.delete(standing.principal(), &name).await?;
         Ok(Deleted { df_name: name.as_str().into(), deleted: true })
     };
     answered(call, work).await.map(Json)

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Response, Uri};
+use axum::http::{Response, Uri};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::stream;
 use serde::Serialize;
 use unicode_normalization::UnicodeNormalization;
 
+use super::identify::Sender;
 use super::status::Failure;
 use super::{HttpState, answer, parameters};
 use crate::auth::Principal;
@@ -31,12 +32,8 @@ struct Listed<'a> {
 }
 
 /// Answers with the datasets.
-pub(super) async fn list(
-    State(state): State<HttpState>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_list", &headers).await?;
+pub(super) async fn list(State(state): State<HttpState>, uri: Uri, sender: Sender) -> Result<Response<Body>, Failure> {
+    let (call, standing) = state.begin("http_list", &sender).await?;
     let prefix = match parameters::prefix(&uri) {
         Ok(prefix) => prefix.nfc().collect(),
         Err(error) => {
@@ -44,6 +41,7 @@ pub(super) async fn list(
             return Err(error.into());
         }
     };
+    let caller = standing.principal().clone();
     let listing = Listing { datasets: state.datasets, caller, prefix, place: Place::Begin };
     let pages = stream::unfold(listing, |mut listing| async move {
         let page = listing.next().await.transpose()?;
@@ -52,7 +50,7 @@ pub(super) async fn list(
         }
         Some((page, listing))
     });
-    answer::send(call, state.limits.time, MEDIA_TYPE, pages.boxed()).await
+    answer::send(call, state.limits.time, MEDIA_TYPE, standing.guard(pages)).await
 }
 
 /// Where a listing goes on.

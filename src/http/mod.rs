@@ -42,15 +42,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{Method, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tracing::Instrument;
 
-use self::identify::identify;
+pub use self::identify::Peer;
+use self::identify::{Sender, identify};
 use self::status::Failure;
 use crate::audit::AuditLog;
-use crate::auth::{Authenticator, Principal};
+use crate::auth::{Authenticator, Standing};
 use crate::call::{Call, Drain};
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -93,11 +94,11 @@ pub struct HttpLimits {
 }
 
 impl HttpState {
-    /// Begins a call of the caller whom the headers speak of.
-    async fn begin(&self, name: &'static str, headers: &HeaderMap) -> Result<(Call, Principal), Failure> {
+    /// Begins a call.
+    async fn begin(&self, name: &'static str, sender: &Sender) -> Result<(Call, Standing), Failure> {
         let call = Call::begin(&self.drain, &self.metrics, &self.audit, name)?;
-        match identify(headers, &self.authenticator, call.trail()).instrument(call.span().clone()).await {
-            Ok(caller) => Ok((call, caller)),
+        match identify(sender, &self.authenticator, call.trail()).instrument(call.span().clone()).await {
+            Ok(identity) => Ok((call, Standing::new(&self.authenticator, identity))),
             Err(error) => {
                 call.finish(Err(&error));
                 Err(error.into())

@@ -7,6 +7,7 @@ use tracing::Instrument;
 
 use super::answer::{self, Planned};
 use super::body::receive;
+use super::identify::Sender;
 use super::status::Failure;
 use super::{HttpState, parameters};
 use crate::auth::Principal;
@@ -21,13 +22,13 @@ const MAX_BODY_BYTES: usize = 2 << 20;
 pub(super) async fn run(
     State(state): State<HttpState>,
     uri: Uri,
-    headers: HeaderMap,
+    sender: Sender,
     body: Body,
 ) -> Result<Response<Body>, Failure> {
-    let (call, caller) = state.begin("http_sql", &headers).await?;
-    let planned = plan(&state, &caller, &uri, &headers, body).instrument(call.span().clone()).await;
+    let (call, standing) = state.begin("http_sql", &sender).await?;
+    let planned = plan(&state, standing.principal(), &uri, &sender.headers, body).instrument(call.span().clone()).await;
     match planned {
-        Ok(planned) => answer::rows(&state, call, planned, &headers).await,
+        Ok(planned) => answer::rows(&state, (call, standing), planned, &sender.headers).await,
         Err(failure) => {
             call.finish(Err(failure.error()));
             Err(failure)

@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::body::{Incoming, receive};
 use super::envelope::Envelope;
+use super::identify::Sender;
 use super::records::{Records, Text};
 use super::status::Failure;
 use super::times::Times;
@@ -54,17 +55,18 @@ struct Piece {
 pub(super) async fn upload(
     State(state): State<HttpState>,
     uri: Uri,
-    headers: HeaderMap,
+    sender: Sender,
     body: Body,
 ) -> Result<Json<Uploaded>, Failure> {
-    let (call, caller) = state.begin("http_upload", &headers).await?;
+    let (call, mut standing) = state.begin("http_upload", &sender).await?;
     let span = call.span().clone();
     let receiving = async {
         parameters::none(&uri)?;
         let (mut command, records) =
-            receive(&headers, body, &state.limits, async |incoming| take(incoming, &state).await).await?;
-        command.idempotency_key = idempotency_key(&headers)?;
+            receive(&sender.headers, body, &state.limits, async |incoming| take(incoming, &state).await).await?;
+        command.idempotency_key = idempotency_key(&sender.headers)?;
         let records = tokio::task::spawn_blocking(move || records.into_records()).await.map_err(broke_off)??;
+        standing.check().await?;
         Ok::<_, Failure>((command, records))
     };
     let (command, records) = match receiving.instrument(span.clone()).await {
@@ -76,7 +78,7 @@ pub(super) async fn upload(
     };
     // In a task of its own: a client that goes away now has sent everything, and gets its version.
     let storing = async move {
-        let outcome = store(&state, &caller, &command, records).await;
+        let outcome = store(&state, standing.principal(), &command, records).await;
         call.finish(outcome.as_ref().map(drop));
         outcome
     };

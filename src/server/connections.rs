@@ -1,12 +1,12 @@
 //! Accepted connections, no more than a limit at the same time.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::serve::Listener;
+use axum::serve::{IncomingStream, Listener};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -18,7 +18,8 @@ use tokio_util::sync::PollSemaphore;
 use tonic::transport::server::Connected;
 
 use super::tls::Tls;
-use crate::flight::ConnectionSession;
+use crate::flight::Connection as FlightConnection;
+use crate::http::Peer;
 
 /// Connections as they come. While the limit is reached none is accepted: new ones wait in the system's queue.
 pub(super) struct Connections {
@@ -47,7 +48,10 @@ impl Connections {
             }
             let (stream, address, permit) = std::task::ready!(self.poll_stream(context));
             match &self.tls {
-                None => return Poll::Ready(Some((Connection::new(Stream::Plain(stream), permit), address))),
+                None => {
+                    let connection = Connection::new(Stream::Plain(stream), address.ip(), permit);
+                    return Poll::Ready(Some((connection, address)));
+                }
                 Some(tls) => self.greeted.push(greet(Arc::clone(tls), stream, address, permit).boxed()),
             }
         }
@@ -81,7 +85,7 @@ async fn greet(
     permit: Option<OwnedSemaphorePermit>,
 ) -> Option<(Connection, SocketAddr)> {
     match tls.accept(stream).await {
-        Ok(stream) => Some((Connection::new(Stream::Tls(Box::new(stream)), permit), address)),
+        Ok(stream) => Some((Connection::new(Stream::Tls(Box::new(stream)), address.ip(), permit), address)),
         Err(error) => {
             tracing::info!(%error, "a client did not shake hands");
             None
@@ -125,22 +129,28 @@ enum Stream {
 /// A connection that counts against the limit until it is closed.
 pub(super) struct Connection {
     stream: Stream,
-    /// Reaches the calls of the connection as an extension of their requests.
-    session: ConnectionSession,
+    flight: FlightConnection,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    fn new(stream: Stream, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { stream, session: ConnectionSession::default(), _permit: permit }
+    fn new(stream: Stream, address: IpAddr, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let flight = FlightConnection { address: Some(address), ..Default::default() };
+        Self { stream, flight, _permit: permit }
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ConnectionSession;
+    type ConnectInfo = FlightConnection;
 
     fn connect_info(&self) -> Self::ConnectInfo {
-        self.session.clone()
+        self.flight.clone()
+    }
+}
+
+impl axum::extract::connect_info::Connected<IncomingStream<'_, Connections>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Connections>) -> Self {
+        Self(stream.remote_addr().ip())
     }
 }
 

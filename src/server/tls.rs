@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
@@ -17,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::config::TlsConfig;
 use crate::error::{Error, Result};
+use crate::pem::{bad_file, certificates, private_key};
 
 /// How long a client may take to shake hands.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -96,21 +95,9 @@ fn paths(config: &TlsConfig) -> [Option<&Path>; 3] {
     [Some(&config.cert), Some(&config.key), config.client_ca.as_deref()]
 }
 
-fn bad(flag: &str, path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::invalid(format!("--{flag} {}: {why}", path.display()))
-}
-
-fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let unusable = |error| bad(flag, path, format_args!("no certificates in PEM form: {error}"));
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(unusable)?;
-    if found.is_empty() { Err(bad(flag, path, "it holds no certificate")) } else { Ok(found) }
-}
-
 fn load(config: &TlsConfig, protocol: &[u8]) -> Result<ServerConfig> {
     let chain = certificates("tls-cert", &config.cert)?;
-    let key = PrivateKeyDer::from_pem_file(&config.key)
-        .map_err(|error| bad("tls-key", &config.key, format_args!("no private key in PEM form: {error}")))?;
+    let key = private_key("tls-key", &config.key)?;
     let provider = Arc::new(default_provider());
     let versions = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| Error::internal("TLS has no version").because(error))?;
@@ -119,15 +106,15 @@ fn load(config: &TlsConfig, protocol: &[u8]) -> Result<ServerConfig> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for root in certificates("tls-client-ca", path)? {
-                roots.add(root).map_err(|error| bad("tls-client-ca", path, error))?;
+                roots.add(root).map_err(|error| bad_file("tls-client-ca", path, error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            versions.with_client_cert_verifier(verifier.map_err(|error| bad("tls-client-ca", path, error))?)
+            versions.with_client_cert_verifier(verifier.map_err(|error| bad_file("tls-client-ca", path, error))?)
         }
     };
     let settings = clients.with_single_cert(chain, key);
-    let mut settings =
-        settings.map_err(|error| bad("tls-cert", &config.cert, format_args!("not usable with its key: {error}")))?;
+    let mut settings = settings
+        .map_err(|error| bad_file("tls-cert", &config.cert, format_args!("not usable with its key: {error}")))?;
     settings.alpn_protocols = vec![protocol.to_vec()];
     Ok(settings)
 }

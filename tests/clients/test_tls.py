@@ -198,6 +198,20 @@ def test_client_certificates_are_wanted_when_an_authority_is_named(start_server,
     for stranger in (None, authority):
         with pytest.raises(FLIGHT_ERRORS):
             names(stranger)
+    certificate, key = (str(file) for file in clients.issue("client"))
+    trust, own = ["--tls-ca", str(authority.file)], ["--tls-client-cert", certificate, "--tls-client-key", key]
+    assert command(server, *trust, *own).returncode == 0
+    named = {"PANDAS_DB_TLS_CLIENT_CERT": certificate, "PANDAS_DB_TLS_CLIENT_KEY": key}
+    assert command(server, *trust, **named).returncode == 0
+    for arguments, mentions in (
+        ([], "CertificateRequired"),
+        (own[:2], "--tls-client-key"),
+        (own[2:], "--tls-client-cert"),
+        ([*own[:3], certificate], "--tls-client-key"),
+        ([own[0], key, *own[2:]], "--tls-client-cert"),
+    ):
+        ended = command(server, *trust, *arguments)
+        assert ended.returncode == 1 and mentions in ended.stderr, ended
     trusted = ssl.create_default_context(cafile=str(authority.file))
     with pytest.raises(OSError):
         urllib.request.urlopen(server.http + "/healthz", context=trusted, timeout=conftest.PATIENCE)

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u32)] = &[
     ("wire", 1),
     ("formats", 1),
     ("audit", 1),
+    ("pem", 1),
     ("storage", 2),
     ("versions", 2),
     ("auth", 2),

@@ -17,6 +17,7 @@ from .backend import Backend, Frame
 from .flight_backend import FlightBackend
 from .rest_backend import RestBackend
 from .retry import Retries
+from .tls import Tls
 
 TOKEN_VARIABLE = "PANDAS_DB_TOKEN"
 FLIGHT_SCHEMES = ("grpc", "grpc+tcp", "grpc+tls")
@@ -41,6 +42,8 @@ class DataFrameClient:
         Seconds that one call may take. Without it the server's own limits hold.
     tls_root_certs : str, path or bytes, optional
         A file of certificates in PEM, or its content, that the server's certificate must lead to.
+    tls_client_cert, tls_client_key : str or path, optional
+        Files in PEM: the certificate to show a server that wants one of its clients, and its private key.
 
     Examples
     --------
@@ -57,6 +60,8 @@ class DataFrameClient:
         attempts: int = 8,
         timeout: float | None = None,
         tls_root_certs: str | os.PathLike[str] | bytes | None = None,
+        tls_client_cert: str | os.PathLike[str] | None = None,
+        tls_client_key: str | os.PathLike[str] | None = None,
     ) -> None:
         self.api_url = arguments.check_text("api_url", api_url)
         token = auth_token if auth_token is not None else os.environ.get(TOKEN_VARIABLE)
@@ -65,7 +70,7 @@ class DataFrameClient:
             _check_token(token),
             Retries(arguments.check_number("attempts", attempts, 1)),
             _check_timeout(timeout),
-            _read_certs(tls_root_certs),
+            Tls.read(tls_root_certs, tls_client_cert, tls_client_key),
         )
 
     def load_dataframe(
@@ -428,12 +433,12 @@ def _selection(
     )
 
 
-def _connect(api_url: str, token: str | None, retries: Retries, timeout: float | None, certs: bytes | None) -> Backend:
+def _connect(api_url: str, token: str | None, retries: Retries, timeout: float | None, tls: Tls) -> Backend:
     scheme, separator, rest = api_url.partition("://")
     if separator and rest.strip("/") and scheme in FLIGHT_SCHEMES:
-        return FlightBackend(f"{scheme}://{rest.rstrip('/')}", token, retries, timeout, certs)
+        return FlightBackend(f"{scheme}://{rest.rstrip('/')}", token, retries, timeout, tls)
     if separator and rest.strip("/") and scheme in REST_SCHEMES:
-        return RestBackend(api_url, token, retries, timeout, certs)
+        return RestBackend(api_url, token, retries, timeout, tls)
     raise ValueError(
         f"api_url must be grpc://host:port, grpc+tls://host:port, or http://host:port for the REST API, not {api_url!r}"
     )
@@ -451,13 +456,3 @@ def _check_timeout(timeout: float | None) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
     return float(timeout)
-
-
-def _read_certs(certs: str | os.PathLike[str] | bytes | None) -> bytes | None:
-    if isinstance(certs, (str, os.PathLike)):
-        try:
-            with open(certs, "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise ValueError(f"tls_root_certs: {certs!r} cannot be read: {error}") from error
-    return certs

@@ -21,6 +21,7 @@ from .errors import FLIGHT_ERRORS, PandasDBError, UnavailableError, Unimplemente
 from .progress import Progress
 from .retry import Retries, is_worth_a_retry, was_not_done
 from .statement import is_write
+from .tls import Tls
 
 Result = TypeVar("Result")
 
@@ -55,8 +56,8 @@ class FlightBackend(Backend):
     retries : Retries
     timeout : float or None
         Seconds that one call may take.
-    tls_root_certs : bytes or None
-        Certificates that the server's must lead to; None takes those of the system.
+    tls : Tls
+        The certificates of a connection with TLS.
     """
 
     kind = "Arrow Flight"
@@ -67,10 +68,10 @@ class FlightBackend(Backend):
         token: str | None,
         retries: Retries,
         timeout: float | None = None,
-        tls_root_certs: bytes | None = None,
+        tls: Tls = Tls(),
     ) -> None:
         self._token, self._retries, self._timeout = token, retries, timeout
-        self._tls = {"tls_root_certs": tls_root_certs} if tls_root_certs else {}
+        self._tls = tls.of_flight()
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._location = location

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -35,6 +34,7 @@ from .progress import Progress
 from .records import Records
 from .retry import Retries, is_worth_a_retry, was_not_done
 from .statement import is_write
+from .tls import Tls
 
 Result = TypeVar("Result")
 
@@ -66,7 +66,7 @@ class RestBackend(Backend):
     ----------
     url : str
         ``http://host:port``, with a path if the API is below one.
-    token, retries, timeout, tls_root_certs
+    token, retries, timeout, tls
         As those of :class:`~pandas_db_sdk.flight_backend.FlightBackend`.
     """
 
@@ -78,12 +78,10 @@ class RestBackend(Backend):
         token: str | None,
         retries: Retries,
         timeout: float | None = None,
-        tls_root_certs: bytes | None = None,
+        tls: Tls = Tls(),
     ) -> None:
         self._url, self._token, self._retries, self._timeout = url.rstrip("/"), token, retries, timeout
-        self._tls = None
-        if tls_root_certs:
-            self._tls = ssl.create_default_context(cadata=tls_root_certs.decode("ascii"))
+        self._tls = tls.of_http()
 
     def encode(self, frame: Frame) -> Records:
         """Return a frame as records."""
