@@ -251,18 +251,24 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register our mark."""
+    """Register our marks."""
     config.addinivalue_line("markers", "local_only(reason): the test is about a local disk, and runs on that alone")
+    config.addinivalue_line(
+        "markers", "any_backend(reason): the test comes to the same whatever is behind, and runs on a local disk"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is about a local disk on any other backend."""
+    """On another backend than the local disk, skip what is about that alone, and what another one changes nothing of.
+
+    ``PANDAS_DB_TEST_ANY_BACKEND=1`` runs the latter all the same.
+    """
     if backends.name() == "local":
         return
+    marks = ["local_only"] if os.environ.get("PANDAS_DB_TEST_ANY_BACKEND") == "1" else ["local_only", "any_backend"]
     for item in items:
-        mark = item.get_closest_marker("local_only")
-        if mark:
-            item.add_marker(pytest.mark.skip(reason=f"local_only: {mark.args[0]}"))
+        for mark in filter(None, map(item.get_closest_marker, marks)):
+            item.add_marker(pytest.mark.skip(reason=f"{mark.name}: {mark.args[0]}"))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -18,6 +18,8 @@ from frames import assert_absent, get, list_names, load, refused
 from issuer import AUDIENCE, Key
 from test_serve import assert_refuses_to_start
 
+pytestmark = pytest.mark.any_backend("it is about who is let in")
+
 RSA, RSA_2, EC, EC_384, ED, PSS, STRANGER = (
     Key("rsa-1"),
     Key("rsa-2"),

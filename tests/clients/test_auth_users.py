@@ -19,6 +19,8 @@ from callers import add_user, basic, bearer, client_of, code_of, flight_calls, h
 from frames import FLIGHT_ERRORS, assert_absent, get, list_names, load, refused, sql
 from test_serve import assert_refuses_to_start
 
+pytestmark = pytest.mark.any_backend("it is about who is let in")
+
 ANN = ("ann", "correct horse battery")
 BOB = ("bob", "staple: correct horse")
 EVE = ("eve", "Pässwörter zählen")

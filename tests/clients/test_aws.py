@@ -29,6 +29,8 @@ from objects import AwsBackend
 from obstore.store import S3Store
 from versions import act_once, frame, live_numbers, values
 
+pytestmark = pytest.mark.any_backend("it has stand-ins of its own")
+
 REQUESTS = re.compile(r'^pandas_db_(s3|dynamodb)_requests_total\{operation="(\w+)"\} (\d+)$', re.MULTILINE)
 DAYS = {"day": "Date"}
 _numbers = count()

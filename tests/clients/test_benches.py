@@ -10,6 +10,8 @@ from pathlib import Path
 import conftest
 import pytest
 
+pytestmark = pytest.mark.any_backend("it runs benches that start their own servers")
+
 BENCHES = Path(__file__).resolve().parents[2] / "benches"
 
 

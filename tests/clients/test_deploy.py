@@ -12,6 +12,8 @@ import pytest
 
 from deploy_support import DEPLOY, REPOSITORY, container, documents, environment_of, help_of, program, run, template
 
+pytestmark = pytest.mark.any_backend("it looks at files of deploy/")
+
 MANIFESTS = sorted(str(path) for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
 
 CHECKERS = {

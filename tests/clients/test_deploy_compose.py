@@ -19,6 +19,8 @@ from callers import basic, client_of
 from deploy_support import DEPLOY, REPOSITORY, StandIn, cloud_in, documents, program, run
 from frames import get, list_names, load
 
+pytestmark = pytest.mark.any_backend("it has stand-ins of its own")
+
 FRAME = pa.table({"day": ["2024-01-01", "2024-01-02"], "x": [1, 2]})
 PASSWORD = "correct horse battery"
 SECRET = "0123456789abcdef0123456789abcdef"

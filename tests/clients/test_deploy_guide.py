@@ -28,6 +28,8 @@ from deploy_support import (
 from frames import list_names, load
 from versions import act, frame, values
 
+pytestmark = pytest.mark.any_backend("it has stand-ins of its own")
+
 ADDRESS = "grpc+tls://frames.example.com:443"
 
 

@@ -24,6 +24,8 @@ from frames import get, list_names, load, refused, sql
 from test_serve import run_to_end
 from versions import act
 
+pytestmark = pytest.mark.any_backend("it has stand-ins of its own")
+
 FRAME = pa.table({"x": [1, 2, 3]})
 # What a service needs.
 SERVICE = {

@@ -20,6 +20,8 @@ from callers import add_user, basic, bearer, client_of, code_of, flight_calls, h
 from frames import assert_absent, get, list_names, refused
 from test_serve import assert_refuses_to_start
 
+pytestmark = pytest.mark.any_backend("it is about who is let in")
+
 PASSWORD = "correct horse battery"
 ROWS = pa.table({"x": list(range(1_000))})
 ENDLESS = json.dumps({"sql": "SELECT v FROM generate_series(1, 2000000000) t(v)"})

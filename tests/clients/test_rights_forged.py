@@ -22,6 +22,8 @@ from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED, Stage
 from rights_statements import SELECT, put, table
 from wire import text
 
+pytestmark = pytest.mark.any_backend("it is about who may do what")
+
 OTHERS = [role for role in ROLES if role != "admin"]
 
 

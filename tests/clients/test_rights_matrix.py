@@ -32,6 +32,8 @@ from rights import (
 )
 from rights_stage import Stage
 
+pytestmark = pytest.mark.any_backend("it is about who may do what")
+
 CALLS = rights_calls.every_call()
 
 

@@ -24,6 +24,8 @@ from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED, Stage
 from rights_statements import put, table
 from wire import text
 
+pytestmark = pytest.mark.any_backend("it is about who may do what")
+
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:

@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from frames import FLIGHT_ERRORS, get, list_names, load
 from test_serve import assert_refuses_to_start
 
+pytestmark = pytest.mark.any_backend("it is about connections")
+
 
 class Authority:
     """A certificate authority."""

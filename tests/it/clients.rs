@@ -1,11 +1,13 @@
 //! Runs the real-client suites against the built program: that of `tests/clients` (pyarrow, ADBC, pandas, polars,
 //! SQLAlchemy, Superset's driver, the clients of npm, deltalake, raw gRPC, the command line; and what is in `deploy`),
-//! and that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports.
+//! and that of the Python SDK in `python/tests`, on the newest and on the oldest pandas that it supports. The first
+//! runs twice: with a local folder, and with S3 and DynamoDB as stand-ins that it starts itself.
 //!
 //! The environments it needs are made below the target folder, and kept there until what they are made from changes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 const PYTHON: &str = "python3";
 /// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
@@ -89,16 +91,42 @@ fn node_modules() -> PathBuf {
     folder.join("node_modules")
 }
 
-#[test]
-fn real_clients() {
-    let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
-    let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
-    let deploy = python("deploy-venv", PYTHON, "tests/clients/deploy-requirements.txt");
-    install_sdk(&own);
-    let mut suite = pytest(&own, "tests/clients");
-    suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules());
+/// What the suite of `tests/clients` needs. It is made once, for both of its runs.
+struct Environments {
+    own: PathBuf,
+    superset: PathBuf,
+    deploy: PathBuf,
+    node_modules: PathBuf,
+}
+
+fn environments() -> &'static Environments {
+    static MADE: OnceLock<Environments> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let own = python("clients-venv", PYTHON, "tests/clients/requirements.txt");
+        install_sdk(&own);
+        let superset = python("superset-venv", PYTHON, "tests/clients/superset-requirements.txt");
+        let deploy = python("deploy-venv", PYTHON, "tests/clients/deploy-requirements.txt");
+        Environments { own, superset, deploy, node_modules: node_modules() }
+    })
+}
+
+fn run_clients(backend: &str) {
+    let Environments { own, superset, deploy, node_modules } = environments();
+    let mut suite = pytest(own, "tests/clients");
+    suite.env("PANDAS_DB_TEST_BACKEND", backend);
+    suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules);
     // What deploy/ is tried on stands in for AWS in the other tests too.
-    run(suite.env("PANDAS_DB_DEPLOY_PYTHON", &deploy).env("PANDAS_DB_STAND_INS", &deploy));
+    run(suite.env("PANDAS_DB_DEPLOY_PYTHON", deploy).env("PANDAS_DB_STAND_INS", deploy));
+}
+
+#[test]
+fn real_clients_on_a_local_folder() {
+    run_clients("local");
+}
+
+#[test]
+fn real_clients_on_s3_and_dynamodb() {
+    run_clients("aws");
 }
 
 #[test]
