@@ -169,8 +169,8 @@ def wanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) -> d
         tag = s3.upload_part(**begun, PartNumber=1, Body=b"rows")["ETag"]
         s3.complete_multipart_upload(**begun, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]})
 
-    check = {"ConditionCheck": names | {"ConditionExpression": "attribute_exists(pk)"}}
     other = {"Put": {"TableName": table, "Item": item | {"sk": {"S": "other"}}}}
+    in_its_place = {"Delete": names | {"ConditionExpression": "attribute_exists(pk)"}}
     return {
         "PutObject": lambda: s3.put_object(**of, Body=b"rows"),
         "PutObject If-None-Match": lambda: s3.put_object(**of | {"Key": key + "-new"}, Body=b"", IfNoneMatch="*"),
@@ -194,7 +194,7 @@ def wanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) -> d
             TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": item["pk"]}
         ),
         "Scan": lambda: dynamo.scan(TableName=table),
-        "TransactWriteItems": lambda: dynamo.transact_write_items(TransactItems=[check, other]),
+        "TransactWriteItems": lambda: dynamo.transact_write_items(TransactItems=[in_its_place, other]),
         "DeleteItem": lambda: dynamo.delete_item(**names),
     }
 

@@ -101,7 +101,7 @@ def test_the_bucket_is_not_reached_without_tls(calls):
 def test_the_role_has_no_right_that_no_call_needs(cloud, stack):
     document = driver("policy_document", endpoint=cloud.url, arn=stack["outputs"]["DataPolicyArn"])
     needed = driver("calls_without_each_action", endpoint=cloud.url, resources=stack["resources"], document=document)
-    assert len(needed) == 16
+    assert len(needed) == 15
     assert {action for action, refused_calls in needed.items() if not refused_calls} == set()
 
 
