@@ -204,6 +204,14 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
             each.kill()
 
 
+@pytest.fixture(scope="session")
+def off_clock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, str]]:
+    """A function that gives the environment of a program whose clock is off: ahead by so many seconds, or behind."""
+    source, library = Path(__file__).with_name("off_clock.c"), tmp_path_factory.mktemp("clock") / "off_clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return lambda seconds: {"LD_PRELOAD": str(library), "CLOCK_OFF_BY": str(seconds)}
+
+
 @pytest.fixture
 def one_server(server: Server) -> list[Server]:
     """The shared server, as the only one of its storage."""

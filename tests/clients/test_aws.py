@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import aws_answers
 import backends
 import conftest
 import faulty_proxy
@@ -314,6 +315,55 @@ def test_a_node_may_try_its_rights_and_make_no_table(place):
     assert (ended.returncode, ended.stderr) == (0, ""), "no warning either"
     line = refusal(place, place.run("init", versions=f"dynamodb://{place.name}-2"))
     assert "allow the role dynamodb:CreateTable on the table" in line, line
+
+
+OTHER_REGION = "eu-central-1"
+COMMANDS = [("serve", NO_PORTS), ("init", {})]
+
+
+@pytest.mark.parametrize(("command", "settings"), COMMANDS)
+@pytest.mark.parametrize(
+    "answers", [aws_answers.at_the_endpoint_of_the_bucket, aws_answers.at_the_endpoint_of_another_region]
+)
+def test_a_bucket_of_another_region_stops_the_start(place, answers, command, settings):
+    """SeaweedFS takes every region; the proxy before it answers as S3 does."""
+    with faulty_proxy.before(place.aws.cloud.s3) as proxy:
+        proxy.choose, env = answers(), {"AWS_ENDPOINT_URL_S3": proxy.url}
+        line = refusal(place, place.run(command, env | {"AWS_REGION": OTHER_REGION}, **settings))
+        assert "it is in another region; set AWS_REGION" in line, line
+        ended = place.run("init", env)
+        assert ended.returncode == 0, ended.stderr
+
+
+@by_ministack
+def test_a_table_of_another_region_stops_the_start(place):
+    line = refusal(place, place.run("serve", {"AWS_REGION": OTHER_REGION}, **NO_PORTS))
+    for words in (f"'{place.name}'", OTHER_REGION, "look at AWS_REGION", "pandas-db init"):
+        assert words in line, line
+
+
+HOUR = 3_600  # Seconds.
+
+
+@pytest.mark.parametrize(("command", "settings"), COMMANDS)
+@pytest.mark.parametrize("off_by", [HOUR, -HOUR])
+def test_a_wrong_clock_stops_the_start(place, off_clock, off_by, command, settings):
+    line = refusal(place, place.run(command, off_clock(off_by), **settings))
+    assert "RequestTimeTooSkewed" in line and "this machine's clock is wrong" in line, line
+
+
+@pytest.mark.parametrize("off_by", [HOUR, -HOUR])
+def test_dynamodb_alone_tells_the_time(place, off_clock, off_by):
+    """The library that asks DynamoDB signs by the clock of its answers, so that no start is refused without S3.
+
+    The stand-in looks at no clock; the proxy before it answers as DynamoDB does.
+    """
+    with faulty_proxy.before(place.aws.cloud.dynamodb) as proxy:
+        proxy.choose = aws_answers.of_dynamodb_by_its_clock()
+        env = {"AWS_ENDPOINT_URL_DYNAMODB": proxy.url} | off_clock(off_by)
+        ended = place.run("init", env, storage=place.home / "data")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert len(proxy.chosen) == 1, "it learnt the time from the first answer"
 
 
 def test_an_import_reads_the_first_ones_bucket(place, aws):
