@@ -21,7 +21,6 @@ resource "aws_iam_policy" "data" {
         Sid    = "UseTheItems"
         Effect = "Allow"
         Action = [
-          "dynamodb:ConditionCheckItem",
           "dynamodb:DeleteItem",
           "dynamodb:DescribeContinuousBackups",
           "dynamodb:DescribeTable",

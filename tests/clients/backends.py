@@ -8,6 +8,8 @@ The environment variable ``PANDAS_DB_TEST_BACKEND`` chooses:
 | ``s3`` | a prefix of its own in a bucket of SeaweedFS | a file in the folder that the test names |
 | ``aws`` | the same | a table of DynamoDB of its own |
 
+Servers on S3 and DynamoDB have the rights that ``deploy/`` gives to the nodes of a stack, and no more.
+
 A test names a folder either way. ``Backend.arguments`` puts in its place what the server is to use, and
 ``Backend.place`` gives what to look into: a ``Path``, or an ``ObjectPath``, which has the methods of ``Path`` that the
 tests use. A test that is about a local disk and nothing else has the mark ``local_only``, with the reason.

@@ -25,6 +25,7 @@ READY = re.compile(r"pandas-db ready flight=(grpc(?:\+tls)?://\S+?:\d+)(?: http=
 PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
 
 _running: list[Server] = []
+_logs: list[Path] = []
 
 
 def binary() -> str:
@@ -77,11 +78,12 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env=clean_environment(**backend.environment(), **(env or {})),
+                env=clean_environment(**(backend.environment() | (env or {}))),
                 cwd=cwd,
             )
         self.pid = self.process.pid
         _running.append(self)
+        _logs.append(log)
         if not select.select([self.process.stdout], [], [], PATIENCE)[0]:
             self.kill()
             pytest.fail(f"no ready line; stderr:\n{self.errors()}")
@@ -162,9 +164,16 @@ def serve(home: Path, **settings: object) -> Iterator[Server]:
 
 @pytest.fixture(scope="session", autouse=True)
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Have what the servers keep their data in."""
+    """Have what the servers keep their data in; at the end, check that it refused no server a right."""
     with backends.running(tmp_path_factory.mktemp("backend")):
         yield
+    assert not (refusals := list(_refusals())), "the role of a node lacks a right:\n" + "\n".join(refusals)
+
+
+def _refusals() -> Iterator[str]:
+    """Yield what AWS refused to the servers of this run for want of a right, as they logged it."""
+    for log in filter(Path.exists, _logs):
+        yield from (f"{log}: {line}" for line in log.read_text(errors="replace").splitlines() if "AccessDenied" in line)
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +202,14 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for each in started:
         if each in _running:
             each.kill()
+
+
+@pytest.fixture(scope="session")
+def off_clock(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, str]]:
+    """A function that gives the environment of a program whose clock is off: ahead by so many seconds, or behind."""
+    source, library = Path(__file__).with_name("off_clock.c"), tmp_path_factory.mktemp("clock") / "off_clock.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+    return lambda seconds: {"LD_PRELOAD": str(library), "CLOCK_OFF_BY": str(seconds)}
 
 
 @pytest.fixture

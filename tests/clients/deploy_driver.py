@@ -169,8 +169,8 @@ def wanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) -> d
         tag = s3.upload_part(**begun, PartNumber=1, Body=b"rows")["ETag"]
         s3.complete_multipart_upload(**begun, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": tag}]})
 
-    check = {"ConditionCheck": names | {"ConditionExpression": "attribute_exists(pk)"}}
     other = {"Put": {"TableName": table, "Item": item | {"sk": {"S": "other"}}}}
+    in_its_place = {"Delete": names | {"ConditionExpression": "attribute_exists(pk)"}}
     return {
         "PutObject": lambda: s3.put_object(**of, Body=b"rows"),
         "PutObject If-None-Match": lambda: s3.put_object(**of | {"Key": key + "-new"}, Body=b"", IfNoneMatch="*"),
@@ -194,7 +194,7 @@ def wanted_calls(endpoint: str, credentials: dict, bucket: str, table: str) -> d
             TableName=table, KeyConditionExpression="pk = :pk", ExpressionAttributeValues={":pk": item["pk"]}
         ),
         "Scan": lambda: dynamo.scan(TableName=table),
-        "TransactWriteItems": lambda: dynamo.transact_write_items(TransactItems=[check, other]),
+        "TransactWriteItems": lambda: dynamo.transact_write_items(TransactItems=[in_its_place, other]),
         "DeleteItem": lambda: dynamo.delete_item(**names),
     }
 
@@ -254,9 +254,9 @@ def calls(endpoint: str, resources: dict, credentials: dict) -> dict:
     }
 
 
-def calls_without_each_action(endpoint: str, resources: dict, document: dict) -> dict:
-    """For each action of a policy, return the calls that are refused to a user who has all but this one."""
-    iam, refused = client(endpoint, "iam"), {}
+def keys_without_each_action(endpoint: str, document: dict) -> dict:
+    """For each action of a policy, return the access key of a user who has all but this one."""
+    iam, found = client(endpoint, "iam"), {}
     for action in [action for statement in document["Statement"] for action in statement["Action"]]:
         statements = [
             statement | {"Action": [each for each in statement["Action"] if each != action]}
@@ -266,7 +266,14 @@ def calls_without_each_action(endpoint: str, resources: dict, document: dict) ->
         iam.create_user(UserName=name)
         rest = {"Version": "2012-10-17", "Statement": [each for each in statements if each["Action"]]}
         iam.put_user_policy(UserName=name, PolicyName="rest", PolicyDocument=json.dumps(rest))
-        key = iam.create_access_key(UserName=name)["AccessKey"]
+        found[action] = iam.create_access_key(UserName=name)["AccessKey"]
+    return found
+
+
+def calls_without_each_action(endpoint: str, resources: dict, document: dict) -> dict:
+    """For each action of a policy, return the calls that are refused to a user who has all but this one."""
+    refused = {}
+    for action, key in keys_without_each_action(endpoint, document).items():
         tried = wanted_calls(endpoint, key, resources["Bucket"], resources["Table"])
         refused[action] = [call for call, made in tried.items() if code_of(made).startswith("AccessDenied")]
     return refused
@@ -332,6 +339,7 @@ SCENARIOS = (
     take_role,
     open_role,
     calls,
+    keys_without_each_action,
     calls_without_each_action,
     policy_document,
     log_in,

@@ -5,12 +5,28 @@ from __future__ import annotations
 import http.client
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from urllib.parse import urlsplit
 
 PASS, BUSY, LOSE_REPLY, CUT = "pass", "busy", "lose the reply", "cut"
-SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer that the proxy gives itself."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+SLOW_DOWN = Reply(
+    503,
+    (("Content-Type", "application/xml"),),
+    b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>",
+)
 
 
 class FaultyProxy:
@@ -22,15 +38,16 @@ class FaultyProxy:
         The address of the proxy.
     choose : Callable
         Takes method, path and headers of a request and returns one of ``PASS``, ``BUSY`` (answers 503), ``LOSE_REPLY``
-        (the server does it, the caller hears nothing) and ``CUT`` (nothing reaches the server). One call at a time.
-    chosen : list of str
+        (the server does it, the caller hears nothing) and ``CUT`` (nothing reaches the server), or the ``Reply`` that
+        is given in the place of the server's. One call at a time.
+    chosen : list of str or Reply
         What was done so far that was not ``PASS``.
     """
 
     def __init__(self, target: str):
         self._target, self._lock = urlsplit(target).netloc, Lock()
-        self.choose: Callable[[str, str, dict], str] = lambda method, path, headers: PASS
-        self.chosen: list[str] = []
+        self.choose: Callable[[str, str, dict], str | Reply] = lambda method, path, headers: PASS
+        self.chosen: list[str | Reply] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,8 +80,9 @@ class FaultyProxy:
         if fault == CUT:
             handler.close_connection = True
             return
-        if fault == BUSY:
-            self._reply(handler, 503, [("Content-Type", "application/xml")], SLOW_DOWN)
+        reply = SLOW_DOWN if fault == BUSY else fault
+        if isinstance(reply, Reply):
+            self._reply(handler, reply.status, list(reply.headers), reply.body)
             return
         connection = http.client.HTTPConnection(self._target, timeout=120)
         # The headers as they are: the host is among what was signed.

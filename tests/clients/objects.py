@@ -28,6 +28,19 @@ class Size:
     st_size: int
 
 
+def store_of(cloud: stand_ins.Cloud, bucket: str = stand_ins.BUCKET) -> S3Store:
+    """Return a bucket as the tests look into it, who may do everything."""
+    return S3Store(
+        bucket,
+        endpoint=cloud.s3,
+        region=stand_ins.REGION,
+        access_key_id=cloud.administrator.id,
+        secret_access_key=cloud.administrator.secret,
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+
 def _store() -> S3Store:
     backend = backends.chosen()
     assert isinstance(backend, S3Backend)
@@ -112,16 +125,7 @@ class S3Backend(Backend):
     scheme = "s3"
 
     def __init__(self, cloud: stand_ins.Cloud):
-        self.cloud = cloud
-        self.store = S3Store(
-            stand_ins.BUCKET,
-            endpoint=cloud.s3,
-            region=stand_ins.REGION,
-            access_key_id=stand_ins.ACCESS_KEY,
-            secret_access_key=cloud.secret_key,
-            virtual_hosted_style_request=False,
-            client_options={"allow_http": True},
-        )
+        self.cloud, self.store = cloud, store_of(cloud)
         # The first object makes the bucket, should the stand-in not have made it yet.
         obstore.put(self.store, "begun", b"")
 
@@ -150,7 +154,7 @@ class S3Backend(Backend):
         return f"embedded:{folder / 'versions.db'}"
 
     def environment(self) -> dict[str, str]:
-        """Return what leads to the stand-ins."""
+        """Return what leads to the stand-ins, with the rights of a node."""
         return self.cloud.environment()
 
     def place(self, folder: Path, cwd: Path | None = None) -> Place:
@@ -164,7 +168,7 @@ class S3Backend(Backend):
 
     def delta_options(self) -> dict[str, str]:
         """Return what leads delta-rs to the stand-in of S3."""
-        return self.cloud.environment() | {"AWS_ENDPOINT_URL": self.cloud.s3, "AWS_ALLOW_HTTP": "true"}
+        return self.cloud.administration() | {"AWS_ENDPOINT_URL": self.cloud.s3, "AWS_ALLOW_HTTP": "true"}
 
 
 class AwsBackend(S3Backend):
@@ -180,7 +184,9 @@ class AwsBackend(S3Backend):
         versions = f"dynamodb://{table}"
         if table not in self._tables:
             command = [os.environ["PANDAS_DB_BIN"], "init", STORAGE, storage, VERSIONS, versions]
-            ended = subprocess.run(command, env=os.environ | self.environment(), capture_output=True, text=True)
+            # Nodes may not make tables.
+            administration = os.environ | self.cloud.administration()
+            ended = subprocess.run(command, env=administration, capture_output=True, text=True)
             assert ended.returncode == 0, f"{command}: {ended.stderr}"
             self._tables.add(table)
         return versions

@@ -307,6 +307,12 @@ def _upload(name: str) -> dict:
     return {"dataframe": json.dumps([{COLUMN: VALUE}]), "dataframe_name": name, "columns_keys": {}, "keep_last": False}
 
 
+def _of_nobody(method: str) -> list[Call]:
+    """Return the one call of a route to a dataset named upload, which nobody has."""
+    path = "/dataframes/upload"
+    return [Call(f"{method} {path}", CALLER, lambda caller, name: caller.http(method, path), answers=("NOT_FOUND",))]
+
+
 ROUTES: dict[tuple[str, str], list[Call]] = {
     ("post", "/dataframes/upload"): [
         Call(
@@ -322,23 +328,8 @@ ROUTES: dict[tuple[str, str], list[Call]] = {
             creates=True,
         ),
     ],
-    # A dataset named upload, which nobody has.
-    ("get", "/dataframes/upload"): [
-        Call(
-            "GET /dataframes/upload",
-            CALLER,
-            lambda caller, name: caller.http("GET", "/dataframes/upload"),
-            answers=("NOT_FOUND",),
-        )
-    ],
-    ("delete", "/dataframes/upload"): [
-        Call(
-            "DELETE /dataframes/upload",
-            CALLER,
-            lambda caller, name: caller.http("DELETE", "/dataframes/upload"),
-            answers=("NOT_FOUND",),
-        )
-    ],
+    ("get", "/dataframes/upload"): _of_nobody("GET"),
+    ("delete", "/dataframes/upload"): _of_nobody("DELETE"),
     ("get", "/dataframes"): [
         Call("GET /dataframes", CALLER, lambda caller, name: caller.http("GET", "/dataframes"), lists=True),
         Call(

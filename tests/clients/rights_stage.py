@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import callers
 import conftest
 import pyarrow as pa
+import pytest
 import wire
 from frames import get, list_names, load
 from rights import ABSENT, COLUMN, IDEMPOTENCY_KEY, KEY, NAME, NEIGHBOUR, ROLES, VALUE, Caller
@@ -124,3 +125,21 @@ def set_up(home: Path) -> Iterator[Stage]:
         stage = Stage(server)
         with stage.owner:
             yield stage
+
+
+def fixtures() -> tuple[Callable, Callable]:
+    """Return the fixtures ``stage`` and ``before`` of a module in which outsiders try to get at the dataset."""
+
+    @pytest.fixture(scope="module")
+    def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+        """A server with a user of each kind; who has no right on the dataset has one next door."""
+        with set_up(tmp_path_factory.mktemp("rights")) as stage:
+            stage.give_outsiders_their_own()
+            yield stage
+
+    @pytest.fixture
+    def before(stage: Stage) -> dict:
+        """Make the dataset, and return its state."""
+        return stage.set()
+
+    return stage, before

@@ -2,7 +2,11 @@
 
 They listen on the loopback address alone, on free ports, and keep what they have in a folder of the session. The
 environment variable ``PANDAS_DB_STAND_INS`` names a Python that has what ``stand-ins-requirements.txt`` asks for;
-without it one is made in that folder. ``PANDAS_DB_TEST_DYNAMODB`` names an endpoint to use in the place of ministack.
+without it one is made in that folder. ``PANDAS_DB_TEST_DYNAMODB`` names an endpoint to use in the place of ministack,
+which has to take any key.
+
+Both know an administrator, who may do everything, and a node, which may do what the template in ``deploy/`` lets the
+nodes of a stack do.
 """
 
 from __future__ import annotations
@@ -24,28 +28,61 @@ from pathlib import Path
 
 PATIENCE = 120  # Seconds after which a stand-in that does not answer is taken for hung.
 REGION, BUCKET = "us-east-1", "pandas-db-tests"
-ACCESS_KEY = "test"  # The key that ministack takes for the account's root.
+ROOT_KEY = "test"  # The key that ministack takes for the account's root.
+EVERYTHING = ["Admin", "Read", "Write", "List", "Tagging"]
 GRPC_OFFSET = 10_000  # SeaweedFS takes for each port the one this much higher too.
 HIGHEST_PORT = 55_000
 REQUIREMENTS = Path(__file__).with_name("stand-ins-requirements.txt")
+TEMPLATE = Path(__file__).resolve().parents[2] / "deploy/cloudformation/pandas-db.yaml"
+
+
+@dataclass(frozen=True)
+class Key:
+    """An access key and its secret."""
+
+    id: str
+    secret: str
+
+    @classmethod
+    def new(cls, key: str) -> Key:
+        """Return an access key with a secret that nobody can guess."""
+        return cls(key, secrets.token_hex(20))
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Where the stand-ins are, and who may use them."""
+    """Where the stand-ins are, and who may use them.
+
+    Attributes
+    ----------
+    s3, dynamodb : str
+        The endpoints.
+    administrator : Key
+        Of who may do everything.
+    node : Key
+        Of who may do what the role of a node may.
+    """
 
     s3: str
     dynamodb: str
-    secret_key: str
+    administrator: Key
+    node: Key
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a program that uses them: the ecosystem's own variables."""
+        """Return the environment of a node: the ecosystem's own variables."""
+        return self._environment_of(self.node)
+
+    def administration(self) -> dict[str, str]:
+        """Return the environment of a program that may do everything."""
+        return self._environment_of(self.administrator)
+
+    def _environment_of(self, key: Key) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL_S3": self.s3,
             "AWS_ENDPOINT_URL_DYNAMODB": self.dynamodb,
             "AWS_REGION": REGION,
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_ACCESS_KEY_ID": key.id,
+            "AWS_SECRET_ACCESS_KEY": key.secret,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
@@ -123,17 +160,20 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _identity(name: str, key: Key, actions: list[str]) -> dict:
+    """Return what SeaweedFS is told of somebody."""
+    return {"name": name, "credentials": [{"accessKey": key.id, "secretKey": key.secret}], "actions": actions}
+
+
 @contextmanager
-def _seaweedfs(python: Path, home: Path, secret_key: str) -> Iterator[str]:
+def _seaweedfs(python: Path, home: Path, administrator: Key, node: Key) -> Iterator[str]:
     """Run SeaweedFS, and yield where its S3 is."""
     home.mkdir()
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": secret_key}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
+    # Its actions are coarser than those of AWS: which of S3's a node needs is what ``test_deploy_stack`` tells.
+    of_a_node = [f"{action}:{BUCKET}" for action in ("Read", "Write", "List")]
+    known = [_identity("administrator", administrator, EVERYTHING), _identity("node", node, of_a_node)]
     identities, data = home / "s3.json", home / "data"
-    identities.write_text(json.dumps({"identities": [identity]}))
+    identities.write_text(json.dumps({"identities": known}))
     data.mkdir()
     s3, master, volume, filer, admin = _free_ports(5)
     command = [
@@ -169,6 +209,26 @@ def _ministack(python: Path, home: Path) -> Iterator[str]:
         yield url
 
 
+def _make_node(python: Path, endpoint: str) -> Key:
+    """Make the user of IAM that a node is, and return its access key."""
+    script = Path(__file__).with_name("stand_ins_user.py")
+    ended = subprocess.run([python, script, endpoint, TEMPLATE], capture_output=True, text=True, timeout=PATIENCE)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{script.name} failed:\n{ended.stderr}")
+    return Key(**json.loads(ended.stdout))
+
+
+@contextmanager
+def _dynamodb(python: Path, home: Path) -> Iterator[tuple[str, Key]]:
+    """Have a DynamoDB, and yield where it is and the key of a node."""
+    given = os.environ.get("PANDAS_DB_TEST_DYNAMODB")
+    if given:
+        yield given, Key.new("node")
+        return
+    with _ministack(python, home) as endpoint:
+        yield endpoint, _make_node(python, endpoint)
+
+
 @contextmanager
 def running(home: Path) -> Iterator[Cloud]:
     """Run the stand-ins until the end of the block.
@@ -178,8 +238,9 @@ def running(home: Path) -> Iterator[Cloud]:
     home : Path
         A folder of their own.
     """
-    python, secret_key = _python(home), secrets.token_hex(20)
-    given = os.environ.get("PANDAS_DB_TEST_DYNAMODB")
-    dynamodb = contextlib.nullcontext(given) if given else _ministack(python, home / "dynamodb")
-    with _seaweedfs(python, home / "s3", secret_key) as s3, dynamodb as endpoint:
-        yield Cloud(s3, endpoint, secret_key)
+    python, administrator = _python(home), Key.new(ROOT_KEY)
+    with (
+        _dynamodb(python, home / "dynamodb") as (dynamodb, node),
+        _seaweedfs(python, home / "s3", administrator, node) as s3,
+    ):
+        yield Cloud(s3, dynamodb, administrator, node)

@@ -1,4 +1,4 @@
-"""`--auth jwt`: tokens of an issuer, good and bad; its keys as they change, go away and come back; tenants of claims."""
+"""`--auth jwt`: tokens of an issuer, good and bad; its keys as they change, go and come back; tenants of claims."""
 
 from __future__ import annotations
 
@@ -154,6 +154,19 @@ def test_bad_tokens_are_refused_on_every_way_in(jwt_server, issuer):
     assert issuer.fetches() <= 2
 
 
+@pytest.mark.local_only("S3 takes no request by such a clock")
+@pytest.mark.parametrize(
+    ("off_by", "why"), [(3_600, "it has expired"), (-3_600, "not good yet; the clocks may differ")]
+)
+def test_a_server_whose_clock_is_wrong_says_what_it_takes_the_token_for(start_server, issuer, off_clock, off_by, why):
+    server = start_server(**issuer.settings(), env=off_clock(off_by))
+    token = issuer.token(nbf=int(time.time()))
+    with client_of(server.flight, bearer(token)) as client, refused("UNAUTHENTICATED", mentions=[why]):
+        list_names(client)
+    status, answer = http(server, "GET", "/dataframes", bearer(token))
+    assert status == 401 and why in answer, answer
+
+
 def test_every_call_wants_a_token(jwt_server, issuer):
     with client_of(jwt_server.flight, bearer(issuer.token())) as ann:
         load(ann, callers.FRAME, "data")
@@ -213,7 +226,9 @@ ANSWERS = {
     "no JSON": lambda handler: handler.reply(b"<html>"),
     "empty set": lambda handler: handler.reply({"keys": []}),
     "huge": lambda handler: handler.reply(b" " * (2 << 20)),
-    "secrets": lambda handler: handler.reply({"keys": [{"kty": "oct", "kid": RSA.kid, "k": "c2VjcmV0", "alg": "HS256"}]}),
+    "secrets": lambda handler: handler.reply(
+        {"keys": [{"kty": "oct", "kid": RSA.kid, "k": "c2VjcmV0", "alg": "HS256"}]}
+    ),
     "same id twice": lambda handler: handler.reply({"keys": [RSA.public, STRANGER.public]}),
     "for encryption": lambda handler: handler.reply({"keys": [RSA.public | {"use": "enc"}]}),
 }
@@ -249,7 +264,21 @@ def test_the_server_starts_while_the_issuer_is_away(start_server):
 
 def test_tenants_are_what_the_claim_says_byte_by_byte(start_server, issuer):
     server = start_server(**issuer.settings(), jwt_tenant_claim="custom:tenant")
-    tenants = ["acme", "Acme", "acme/eu", "acme/", "acm", "..", ".", "a!2Fb", "a/b", "é", "e\u0301", "default", "x" * 200]
+    tenants = [
+        "acme",
+        "Acme",
+        "acme/eu",
+        "acme/",
+        "acm",
+        "..",
+        ".",
+        "a!2Fb",
+        "a/b",
+        "é",
+        "e\u0301",
+        "default",
+        "x" * 200,
+    ]
 
     def connect(tenant: str, subject: str = "ann"):
         return client_of(server.flight, bearer(issuer.token(subject, **{"custom:tenant": tenant})))

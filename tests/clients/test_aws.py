@@ -1,6 +1,6 @@
 """Servers on S3 and DynamoDB: what they ask for, several on one storage, faults between them, and what stops a start.
 
-They run on stand-ins of this module's own whatever the backend of the other tests is.
+They run on stand-ins of this module's own whatever the backend of the other tests is, with the rights of a node.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import aws_answers
 import backends
 import conftest
 import faulty_proxy
@@ -25,14 +26,14 @@ from at_once import all_at_once
 from conftest import Server
 from faulty_proxy import BUSY, CUT, LOSE_REPLY, PASS
 from frames import get, list_names, load, refused, sql
-from objects import AwsBackend
-from obstore.store import S3Store
+from objects import AwsBackend, store_of
 from versions import act_once, frame, live_numbers, values
 
 pytestmark = pytest.mark.any_backend("it has stand-ins of its own")
 
 REQUESTS = re.compile(r'^pandas_db_(s3|dynamodb)_requests_total\{operation="(\w+)"\} (\d+)$', re.MULTILINE)
 DAYS = {"day": "Date"}
+NO_PORTS = {"listen": "127.0.0.1:0", "http": "off"}
 _numbers = count()
 
 
@@ -61,7 +62,7 @@ class Place:
         return conftest.flags(**{**places, **settings})
 
     def run(self, command: str, env: dict[str, str] | None = None, **settings: object) -> subprocess.CompletedProcess:
-        """Run a command of the program to its end."""
+        """Run a command of the program to its end, as a node unless the environment says otherwise."""
         words = [conftest.binary(), command, *self.settings(**settings)]
         environment = conftest.clean_environment(**(self.aws.environment() | (env or {})))
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=conftest.PATIENCE)
@@ -79,7 +80,7 @@ class Place:
 def place(aws, tmp_path) -> Iterator[Place]:
     """A place of a test's own, made by ``pandas-db init``."""
     made = Place(aws, tmp_path)
-    ended = made.run("init")
+    ended = made.run("init", aws.cloud.administration())
     assert ended.returncode == 0, ended.stderr
     yield made
     for each in made.servers:
@@ -122,7 +123,7 @@ def test_a_repeated_query_lists_and_writes_nothing(place):
     server = place.start(maintenance_interval="1h")
     with server.connect() as client:
         load(client, table(100), "a/b", columns_keys=DAYS)
-        query = 'select count(*) as n from a.b where day = \'2024-05-01\''
+        query = "select count(*) as n from a.b where day = '2024-05-01'"
         assert sql(client, query).to_pylist() == [{"n": 100}]
         with asked(server) as made:
             assert sql(client, query).to_pylist() == [{"n": 100}]
@@ -181,7 +182,12 @@ def test_each_tenant_has_a_bucket(place, aws):
         words = [conftest.binary(), "user", "add", user, "--users-file", str(users), "--tenant", tenant]
         subprocess.run([*words, "--role", "admin"], input=f"{password}\n{password}\n", check=True, text=True)
     server = place.start(
-        storage=f"s3://{prefix[-20:]}-{{tenant}}", create_buckets=True, auth="users", users_file=users
+        # Nodes that may not make buckets are given those of their tenants.
+        aws.cloud.administration(),
+        storage=f"s3://{prefix[-20:]}-{{tenant}}",
+        create_buckets=True,
+        auth="users",
+        users_file=users,
     )
     for user, number in [("ann", 1), ("bob", 2)]:
         with server.connect() as client:
@@ -192,15 +198,7 @@ def test_each_tenant_has_a_bucket(place, aws):
             writer.close()
             ticket = conftest.flight.Ticket(b'{"dataframe_name": "d"}')
             assert client.do_get(ticket, options).read_all().to_pydict() == {"x": [number]}
-    store = S3Store(
-        f"{prefix[-20:]}-acme",
-        endpoint=aws.cloud.s3,
-        region=stand_ins.REGION,
-        access_key_id=stand_ins.ACCESS_KEY,
-        secret_access_key=aws.cloud.secret_key,
-        virtual_hosted_style_request=False,
-        client_options={"allow_http": True},
-    )
+    store = store_of(aws.cloud, f"{prefix[-20:]}-acme")
     keys = [entry["path"] for batch in obstore.list(store) for entry in batch]
     assert len([key for key in keys if key.endswith(".parquet")]) == 1, keys
 
@@ -271,18 +269,20 @@ def test_a_large_chunk_goes_up_in_parts(place):
         assert get(client, "noise").equals(noise)
 
 
-def refusal(ended: subprocess.CompletedProcess) -> str:
-    """Return the one line with which a program refused to start."""
-    assert ended.returncode == 2, (ended.returncode, ended.stderr)
-    line = ended.stderr.strip().splitlines()[-1]
-    assert line.startswith("error: ") and stand_ins.ACCESS_KEY + "/" not in ended.stderr, ended.stderr
+def refusal(place: Place, ended: subprocess.CompletedProcess) -> str:
+    """Return the one line with which a server refused to start, or with which a command failed."""
+    assert ended.returncode == (2 if ended.args[1] == "serve" else 1), (ended.returncode, ended.stderr)
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("error: "), ended.stderr
+    for secret in (place.aws.cloud.node.id, place.aws.cloud.node.secret, "X-Amz-", "AWS4-HMAC"):
+        assert secret not in ended.stderr, ended.stderr
     return line
 
 
 @pytest.mark.parametrize(
     ("env", "settings", "says"),
     [
-        ({}, {"storage": "s3://no-such-bucket-here"}, ["NoSuchBucket", "--create-buckets"]),
+        ({}, {"storage": "s3://a-bucket-of-others"}, ["AccessDenied", "ListBucketMultipartUploads"]),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, {}, ["SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"]),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, {}, ["S3 cannot be reached", "AWS_ENDPOINT_URL_S3"]),
         ({"AWS_ENDPOINT_URL_S3": "nonsense"}, {}, ["AWS_ENDPOINT_URL_S3 'nonsense'"]),
@@ -293,10 +293,79 @@ def refusal(ended: subprocess.CompletedProcess) -> str:
     ],
 )
 def test_what_cannot_work_stops_the_start_with_what_to_do(place, env, settings, says):
-    line = refusal(place.run("serve", env, listen="127.0.0.1:0", http="off", **settings))
+    line = refusal(place, place.run("serve", env, **NO_PORTS, **settings))
     for words in says:
         assert words in line, line
     assert "wrong" not in line
+
+
+def test_a_bucket_that_is_not_there_is_told_to_those_who_may_know(place, aws):
+    ended = place.run("serve", aws.cloud.administration(), **NO_PORTS, storage="s3://no-such-bucket-here")
+    line = refusal(place, ended)
+    assert "NoSuchBucket" in line and "--create-buckets" in line, line
+
+
+# Of another stand-in than ministack it is not known what it looks at.
+by_ministack = pytest.mark.skipif(
+    "PANDAS_DB_TEST_DYNAMODB" in os.environ, reason="it may look at no rights and regions"
+)
+
+
+@by_ministack
+def test_a_node_may_try_its_rights_and_make_no_table(place):
+    ended = place.run("init")
+    assert (ended.returncode, ended.stderr) == (0, ""), "no warning either"
+    line = refusal(place, place.run("init", versions=f"dynamodb://{place.name}-2"))
+    assert "allow the role dynamodb:CreateTable on the table" in line, line
+
+
+OTHER_REGION = "eu-central-1"
+COMMANDS = [("serve", NO_PORTS), ("init", {})]
+
+
+@pytest.mark.parametrize(("command", "settings"), COMMANDS)
+@pytest.mark.parametrize(
+    "answers", [aws_answers.at_the_endpoint_of_the_bucket, aws_answers.at_the_endpoint_of_another_region]
+)
+def test_a_bucket_of_another_region_stops_the_start(place, answers, command, settings):
+    """SeaweedFS takes every region; the proxy before it answers as S3 does."""
+    with faulty_proxy.before(place.aws.cloud.s3) as proxy:
+        proxy.choose, env = answers(), {"AWS_ENDPOINT_URL_S3": proxy.url}
+        line = refusal(place, place.run(command, env | {"AWS_REGION": OTHER_REGION}, **settings))
+        assert "it is in another region; set AWS_REGION" in line, line
+        ended = place.run("init", env)
+        assert ended.returncode == 0, ended.stderr
+
+
+@by_ministack
+def test_a_table_of_another_region_stops_the_start(place):
+    line = refusal(place, place.run("serve", {"AWS_REGION": OTHER_REGION}, **NO_PORTS))
+    for words in (f"'{place.name}'", OTHER_REGION, "look at AWS_REGION", "pandas-db init"):
+        assert words in line, line
+
+
+HOUR = 3_600  # Seconds.
+
+
+@pytest.mark.parametrize(("command", "settings"), COMMANDS)
+@pytest.mark.parametrize("off_by", [HOUR, -HOUR])
+def test_a_wrong_clock_stops_the_start(place, off_clock, off_by, command, settings):
+    line = refusal(place, place.run(command, off_clock(off_by), **settings))
+    assert "RequestTimeTooSkewed" in line and "this machine's clock is wrong" in line, line
+
+
+@pytest.mark.parametrize("off_by", [HOUR, -HOUR])
+def test_dynamodb_alone_tells_the_time(place, off_clock, off_by):
+    """The library that asks DynamoDB signs by the clock of its answers, so that no start is refused without S3.
+
+    The stand-in looks at no clock; the proxy before it answers as DynamoDB does.
+    """
+    with faulty_proxy.before(place.aws.cloud.dynamodb) as proxy:
+        proxy.choose = aws_answers.of_dynamodb_by_its_clock()
+        env = {"AWS_ENDPOINT_URL_DYNAMODB": proxy.url} | off_clock(off_by)
+        ended = place.run("init", env, storage=place.home / "data")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert len(proxy.chosen) == 1, "it learnt the time from the first answer"
 
 
 def test_an_import_reads_the_first_ones_bucket(place, aws):

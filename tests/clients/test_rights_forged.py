@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Iterator
 
 import callers
 import conftest
@@ -18,27 +17,14 @@ import wire
 from frames import get, load
 from rights import FOREIGN_TENANT, NAME, ROLES, TENANT, Access, Caller, attempt
 from rights_calls import rows_after
-from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED, Stage
+from rights_stage import FRAME, OUTSIDERS, OWN, REFUSED
 from rights_statements import SELECT, put, table
 from wire import text
 
 pytestmark = pytest.mark.any_backend("it is about who may do what")
 
 OTHERS = [role for role in ROLES if role != "admin"]
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A server with a user of each kind; who has no right on the dataset has one next door."""
-    with rights_stage.set_up(tmp_path_factory.mktemp("forged")) as stage:
-        stage.give_outsiders_their_own()
-        yield stage
-
-
-@pytest.fixture
-def before(stage: Stage) -> dict:
-    """Make the dataset, and return its state."""
-    return stage.set()
+stage, before = rights_stage.fixtures()
 
 
 def grants(owner: Caller, name: str) -> dict[str, bytes]:

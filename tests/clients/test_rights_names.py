@@ -6,7 +6,6 @@ Who asks may do everything, but elsewhere: in another tenant, or in the same ten
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -26,19 +25,7 @@ from wire import text
 
 pytestmark = pytest.mark.any_backend("it is about who may do what")
 
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A server with a user of each kind; who has no right on the dataset has one next door."""
-    with rights_stage.set_up(tmp_path_factory.mktemp("names")) as stage:
-        stage.give_outsiders_their_own()
-        yield stage
-
-
-@pytest.fixture
-def before(stage: Stage) -> dict:
-    """Make the dataset, and return its state."""
-    return stage.set()
+stage, before = rights_stage.fixtures()
 
 
 def disguises(stage: Stage, name: str) -> dict[str, str]:
