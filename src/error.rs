@@ -133,6 +133,14 @@ impl Error {
     pub fn duplicate(&self) -> Self {
         Self { kind: self.kind, message: self.message.clone(), source: None }
     }
+
+    /// The message and what led to it, which may tell of the inside: for the log, never for a caller.
+    pub fn in_full(&self) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| match StdError::source(self) {
+            Some(cause) => write!(f, "{self} (cause: {cause})"),
+            None => write!(f, "{self}"),
+        })
+    }
 }
 
 impl fmt::Display for Error {

@@ -59,7 +59,10 @@ impl Cursor {
                     Err(error) if error.kind() == Kind::NotFound => continue,
                     // One dataset that cannot be read must not hide all others.
                     Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unimplemented) => {
-                        tracing::warn!(%error, dataset = %record.name, "a dataset is left out of a listing");
+                        tracing::warn!(
+                            error = %error.in_full(), dataset = %record.name,
+                            "a dataset is left out of a listing"
+                        );
                         continue;
                     }
                     described => return described.map(Some),

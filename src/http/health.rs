@@ -22,7 +22,7 @@ pub(super) async fn ready(State(state): State<HttpState>) -> impl IntoResponse {
     match state.datasets.versions().ping().await {
         Ok(()) => (StatusCode::OK, "ready\n"),
         Err(error) => {
-            tracing::warn!(%error, "not ready");
+            tracing::warn!(error = %error.in_full(), "not ready");
             (StatusCode::SERVICE_UNAVAILABLE, "the version store is away\n")
         }
     }

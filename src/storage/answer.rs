@@ -9,6 +9,10 @@ use super::credentials::NoCredentials;
 /// The store's name in errors.
 const NAME: &str = "S3";
 
+/// What `object_store` says of a redirect that names no place. S3's is one of a bucket in another region; the document
+/// that says so is not handed on.
+const REDIRECTED: &str = "Received redirect without LOCATION";
+
 /// A refusal by S3, as far as anybody may see it.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -61,6 +65,9 @@ fn code(error: &Error) -> Option<String> {
         }
         text.push_str(&inner.to_string());
         source = inner.source();
+    }
+    if text.contains(REDIRECTED) {
+        return Some("PermanentRedirect".into());
     }
     let (_, rest) = text.split_once("<Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
@@ -137,6 +144,14 @@ mod tests {
         assert!(matches!(error, Error::Generic { .. }) && is_no_bucket(&error));
         assert!(explained(&error).contains("--create-buckets"));
         assert!(matches!(told("b", refused("NoSuchKey")), Error::NotFound { .. }));
+    }
+
+    #[test]
+    fn a_redirect_is_to_another_region() {
+        let redirected =
+            Error::Generic { store: "S3", source: format!("Error performing GET - {REDIRECTED}, x").into() };
+        let text = explained(&told("b", redirected));
+        assert!(text.contains("(PermanentRedirect)") && text.contains("set AWS_REGION"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Whether a storage place can be used, before anybody relies on it.
 
+use chrono::DateTime;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode};
 
@@ -49,7 +50,18 @@ impl Storage {
         let folder = Path::from_iter(place.parts().take(place.parts().count().saturating_sub(1)));
         self.store.list_with_delimiter(Some(&folder)).await.map_err(|error| unusable("listing objects", error))?;
         self.store.delete(&place).await.map_err(|error| unusable("deleting an object", error))?;
-        Ok(vec!["put", "conditional put", "get", "list", "delete"])
+        let mut tried = vec!["put", "conditional put", "get", "list", "delete"];
+        if let StorageKind::S3(buckets) = &self.kind {
+            let begun = self.store.put_multipart(&place).await;
+            let mut upload = begun.map_err(|error| unusable("beginning an upload in parts", error))?;
+            // It lists them; none is as old as that.
+            let (bucket, prefix) = buckets.resolve(&place).map_err(|error| unusable("listing uploads", error))?;
+            let listed = bucket.end_uploads(&prefix, DateTime::UNIX_EPOCH).await;
+            upload.abort().await.map_err(|error| unusable("ending an upload in parts", error))?;
+            listed.map_err(|error| unusable("listing uploads in parts", error))?;
+            tried.push("upload in parts");
+        }
+        Ok(tried)
     }
 
     /// Where a probe lies; nowhere when tenants have buckets of their own.

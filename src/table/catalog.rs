@@ -267,7 +267,10 @@ impl Catalog {
                 Ok(snapshot) => snapshot,
                 // One dataset that cannot be read must not hide all others.
                 Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Unimplemented) => {
-                    tracing::warn!(%error, dataset = %record.name, "a dataset is left out of a listing");
+                    tracing::warn!(
+                        error = %error.in_full(), dataset = %record.name,
+                        "a dataset is left out of a listing"
+                    );
                     continue;
                 }
                 Err(error) => return Err(error),

@@ -264,7 +264,7 @@ impl Dataset {
     async fn answer_committed(&self, group: Vec<Waiting>, done: Done) {
         // The log is the truth: a version store that is away now is repaired when the dataset is next opened.
         if let Err(error) = self.advance_head(&done.snapshot).await {
-            tracing::warn!(%error, "the version store is behind the log");
+            tracing::warn!(error = %error.in_full(), "the version store is behind the log");
         }
         if group.iter().any(|waiting| matches!(waiting.change, Change::Load(_) | Change::Rows(_))) {
             self.note_commit();
@@ -315,7 +315,7 @@ fn pause(attempt: u32) -> Duration {
 }
 
 fn answer_all(group: Vec<Waiting>, error: &Error) {
-    tracing::warn!(%error, cause = ?std::error::Error::source(error), "a commit failed");
+    tracing::warn!(error = %error.in_full(), "a commit failed");
     for waiting in group {
         waiting.answer(Err(error.duplicate()));
     }

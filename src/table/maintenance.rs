@@ -85,7 +85,10 @@ impl Maintenance {
     async fn leads(&self) -> bool {
         let lasting = self.settings.interval.saturating_add(self.settings.interval / 4);
         self.datasets.presence().leads_pass(lasting).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "whether another node goes through the datasets could not be found out");
+            tracing::warn!(
+                error = %error.in_full(),
+                "whether another node goes through the datasets could not be found out"
+            );
             false
         })
     }
@@ -99,7 +102,12 @@ impl Maintenance {
         loop {
             let page = match self.datasets.versions().list_all(from.as_deref()).await {
                 Ok(page) => page,
-                Err(error) => return tracing::warn!(%error, "the background could not list the datasets"),
+                Err(error) => {
+                    return tracing::warn!(
+                        error = %error.in_full(),
+                        "the background could not list the datasets"
+                    );
+                }
             };
             for record in &page.records {
                 if leading.elapsed() > self.settings.interval / 2 {
@@ -110,7 +118,7 @@ impl Maintenance {
                 }
                 match self.datasets.open_quietly(record) {
                     Ok(dataset) => self.tend(&dataset).await.unwrap_or_else(|error| note(&dataset, &error)),
-                    Err(error) => tracing::warn!(%error, "the background could not open a dataset"),
+                    Err(error) => tracing::warn!(error = %error.in_full(), "the background could not open a dataset"),
                 }
             }
             from = page.next;
@@ -119,7 +127,7 @@ impl Maintenance {
             }
         }
         if let Err(error) = self.datasets.purge(self.settings.vacuum_after).await {
-            tracing::warn!(%error, "the files of deleted datasets could not be deleted");
+            tracing::warn!(error = %error.in_full(), "the files of deleted datasets could not be deleted");
         }
     }
 
@@ -134,5 +142,8 @@ impl Maintenance {
 }
 
 fn note(dataset: &Dataset, error: &Error) {
-    tracing::warn!(%error, dataset = %dataset.name(), "background work on a dataset failed; it is tried again later");
+    tracing::warn!(
+        error = %error.in_full(), dataset = %dataset.name(),
+        "background work on a dataset failed; it is tried again later"
+    );
 }

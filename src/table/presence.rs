@@ -100,7 +100,7 @@ impl Presence {
         loop {
             beats.tick().await;
             if let Err(error) = self.beat(&address).await {
-                tracing::warn!(%error, "the other nodes could not be told that this one lives");
+                tracing::warn!(error = %error.in_full(), "the other nodes could not be told that this one lives");
             }
         }
     }
@@ -112,7 +112,7 @@ impl Presence {
             self.versions.leave(&self.node).await
         };
         if let Err(error) = left.await {
-            tracing::warn!(%error, "the other nodes could not be told that this one ends");
+            tracing::warn!(error = %error.in_full(), "the other nodes could not be told that this one ends");
         }
     }
 

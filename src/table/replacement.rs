@@ -51,7 +51,7 @@ impl Replacement {
         let (name, table_id) = (dataset.name(), dataset.table_id());
         let old = self.catalog.versions().replace(&self.tenant, name, table_id, clock::now()).await?;
         if let Err(error) = dataset.advance_head(snapshot).await {
-            tracing::warn!(%error, "the version store is behind the log");
+            tracing::warn!(error = %error.in_full(), "the version store is behind the log");
         }
         let Some(old) = old else { return Ok(()) };
         let record = DatasetRecord {
@@ -64,7 +64,10 @@ impl Replacement {
         match self.catalog.open_record(&record)?.end().await {
             Ok(_) => {}
             Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => tracing::warn!(%error, "a replaced table could not be ended; loads on their way are lost"),
+            Err(error) => tracing::warn!(
+                error = %error.in_full(),
+                "a replaced table could not be ended; loads on their way are lost"
+            ),
         }
         self.catalog.let_go(&old);
         Ok(())

@@ -240,7 +240,7 @@ impl Revision {
         if self.base.retention.keep_versions.is_some() && outcome.record.rows > 0 {
             // It is done, whatever becomes of this; the next load expires what stays.
             if let Err(error) = dataset.expire_now().await {
-                tracing::warn!(%error, "versions could not be expired after a statement");
+                tracing::warn!(error = %error.in_full(), "versions could not be expired after a statement");
             }
         }
         Ok(Some(outcome))

@@ -63,7 +63,7 @@ impl DynamoVersionStore {
         R: fmt::Debug + 'static,
     {
         let cause = cause(&error);
-        let advice = advice(&self.table, operation, cause, &said(cause, &error));
+        let advice = self.advice(operation, cause, &said(cause, &error));
         let for_caller = match cause {
             Cause::Throttled => Error::exhausted("the version store takes no more requests at the moment; retry later"),
             Cause::Conflict => Error::conflict("other changes of the same dataset were first; retry"),
@@ -71,6 +71,26 @@ impl DynamoVersionStore {
         };
         let is_setting = matches!(cause, Cause::NoTable | Cause::Refused);
         for_caller.because(Advice { text: advice, is_setting, cause })
+    }
+
+    fn advice(&self, operation: &str, cause: Cause, said: &str) -> String {
+        let Self { table, region, .. } = self;
+        let what_to_do = match cause {
+            Cause::Throttled => {
+                "the table takes no more requests; make it PAY_PER_REQUEST or give it more capacity".into()
+            }
+            Cause::Conflict => "other changes of the same item were first".into(),
+            Cause::NoTable => format!(
+                "there is no such table in {region} in this account; run `pandas-db init` with the same settings, or \
+                 look at AWS_REGION"
+            ),
+            Cause::Denied => format!("allow the role {} on the table", rights(operation)),
+            Cause::Credentials => "look at the AWS credentials: they are missing, wrong or expired".into(),
+            Cause::Clock => "look at this machine's clock: it is off by more than AWS allows".into(),
+            Cause::Refused => "the table is not one that `pandas-db init` makes, or the endpoint is no DynamoDB".into(),
+            Cause::Away => "look at AWS_REGION, AWS_ENDPOINT_URL_DYNAMODB and the network".into(),
+        };
+        format!("DynamoDB table '{table}': {operation} failed ({said}); {what_to_do}")
     }
 }
 
@@ -195,22 +215,6 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
         words if words == error.to_string() => words,
         words => format!("{error}: {words}"),
     }
-}
-
-fn advice(table: &str, operation: &str, cause: Cause, said: &str) -> String {
-    let what_to_do = match cause {
-        Cause::Throttled => "the table takes no more requests; make it PAY_PER_REQUEST or give it more capacity".into(),
-        Cause::Conflict => "other changes of the same item were first".into(),
-        Cause::NoTable => "there is no such table in this region and account; run `pandas-db init` with the same \
-                           settings, or look at AWS_REGION"
-            .into(),
-        Cause::Denied => format!("allow the role {} on the table", rights(operation)),
-        Cause::Credentials => "look at the AWS credentials: they are missing, wrong or expired".into(),
-        Cause::Clock => "look at this machine's clock: it is off by more than AWS allows".into(),
-        Cause::Refused => "the table is not one that `pandas-db init` makes, or the endpoint is no DynamoDB".into(),
-        Cause::Away => "look at AWS_REGION, AWS_ENDPOINT_URL_DYNAMODB and the network".into(),
-    };
-    format!("DynamoDB table '{table}': {operation} failed ({said}); {what_to_do}")
 }
 
 /// The rights that an operation needs.

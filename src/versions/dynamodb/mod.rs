@@ -67,6 +67,7 @@ use chrono::{DateTime, Utc};
 
 use self::item::{Attributes, FORMAT_VERSION, Item, key, text};
 use super::{DatasetPage, DatasetRecord, ForgottenTable, Heartbeat, MAX_PAGE, VersionStore};
+use crate::aws;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::names::{DatasetName, TenantId};
@@ -81,6 +82,8 @@ const MARK: (&str, &str) = ("table", "format");
 pub struct DynamoVersionStore {
     client: Client,
     table: String,
+    /// The region that requests are signed for, where the table is looked for.
+    region: String,
     /// Items that one request asks for at most.
     page_items: usize,
 }
@@ -103,7 +106,8 @@ impl DynamoVersionStore {
     }
 
     fn unchecked(shared: &SdkConfig, table: &str, metrics: &Metrics) -> Self {
-        Self { client: client::new(shared, metrics), table: table.into(), page_items: MAX_PAGE }
+        let (client, region) = (client::new(shared, metrics), aws::region(shared));
+        Self { client, table: table.into(), region, page_items: MAX_PAGE }
     }
 
     /// The item of a key, as it stands now.
