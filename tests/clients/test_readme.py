@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import callers
 import conftest
 import pytest
 
@@ -105,10 +106,18 @@ def test_every_flag_is_in_the_table_with_its_default():
 
 
 def test_the_settings_file_is_accepted(start_server, tmp_path):
-    text, rules = blocks("toml")
+    text, rules, revoked = blocks("toml")
     (tmp_path / "settings.toml").write_text(text)
     (tmp_path / "rules.toml").write_text(rules)
-    start_server(config=tmp_path / "settings.toml", policy=tmp_path / "rules.toml")
+    (tmp_path / "revoked.toml").write_text(revoked)
+    callers.add_user(tmp_path / "users.toml", "ann", "correct horse battery")
+    start_server(
+        config=tmp_path / "settings.toml",
+        policy=tmp_path / "rules.toml",
+        revoked=tmp_path / "revoked.toml",
+        auth="users",
+        users_file=tmp_path / "users.toml",
+    )
     flags = {flag for cells in table_rows("### Settings") for flag in re.findall(r"`--([\w-]+)`", cells[0])}
     assert tomllib.loads(text).keys() <= flags
 
