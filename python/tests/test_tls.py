@@ -102,9 +102,9 @@ def test_a_server_that_wants_a_certificate_of_its_clients_gets_it(kind, tmp_path
             assert client.list_dataframes() == []
         strange = written(tmp_path, STRANGER.issue_cert("ann@example.org"))
         for shown in ({}, strange):
-            with DataFrameClient(address, tls_root_certs=ROOT, attempts=1, **shown) as client:
-                with pytest.raises(UnavailableError):
-                    client.list_dataframes()
+            client = DataFrameClient(address, tls_root_certs=ROOT, attempts=1, **shown)
+            with client, pytest.raises(UnavailableError):
+                client.list_dataframes()
 
 
 def test_client_certificates_that_cannot_be_are_refused(tmp_path):

@@ -56,7 +56,7 @@ class FlightBackend(Backend):
     retries : Retries
     timeout : float or None
         Seconds that one call may take.
-    tls : Tls
+    tls : Tls, optional
         The certificates of a connection with TLS.
     """
 
@@ -68,10 +68,10 @@ class FlightBackend(Backend):
         token: str | None,
         retries: Retries,
         timeout: float | None = None,
-        tls: Tls = Tls(),
+        tls: Tls | None = None,
     ) -> None:
         self._token, self._retries, self._timeout = token, retries, timeout
-        self._tls = tls.of_flight()
+        self._tls = (tls or Tls()).of_flight()
         self._clients: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._location = location

@@ -78,10 +78,10 @@ class RestBackend(Backend):
         token: str | None,
         retries: Retries,
         timeout: float | None = None,
-        tls: Tls = Tls(),
+        tls: Tls | None = None,
     ) -> None:
         self._url, self._token, self._retries, self._timeout = url.rstrip("/"), token, retries, timeout
-        self._tls = tls.of_http()
+        self._tls = (tls or Tls()).of_http()
 
     def encode(self, frame: Frame) -> Records:
         """Return a frame as records."""

@@ -44,7 +44,8 @@ class Tls:
             if file is not None:
                 _read(name, file)
         roots = _read("tls_root_certs", root_certs) if isinstance(root_certs, (str, os.PathLike)) else root_certs
-        return cls(roots, client_cert and os.fspath(client_cert), client_key and os.fspath(client_key))
+        files = (None if file is None else os.fspath(file) for file in (client_cert, client_key))
+        return cls(roots, *files)
 
     def of_flight(self) -> dict[str, Any]:
         """Return the arguments of a Flight connection."""
