@@ -21,6 +21,8 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
+use super::batch::WriteBatch;
+
 const NAME: &str = "DurableLocalStore";
 
 /// See the module's comment.
@@ -51,42 +53,46 @@ fn generic(source: std::io::Error) -> Error {
     Error::Generic { store: NAME, source: Box::new(source) }
 }
 
-/// Makes `folder` and what is missing above it, each synced into its parent.
-fn create_folders(folder: &FsPath) -> std::io::Result<()> {
+/// Makes `folder` and what is missing above it. Notes the folders in which it made one, which are to be synced.
+fn create_folders(folder: &FsPath, changed: &mut Vec<PathBuf>) -> std::io::Result<()> {
     match std::fs::create_dir(folder) {
-        Ok(()) => sync_folder(folder.parent()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => changed.extend(folder.parent().map(FsPath::to_path_buf)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let Some(parent) = folder.parent() else { return Err(error) };
-            create_folders(parent)?;
-            create_folders(folder)
+            create_folders(parent, changed)?;
+            create_folders(folder, changed)?;
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
-fn sync_folder(folder: Option<&FsPath>) -> std::io::Result<()> {
-    folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+fn sync_folder(folder: &FsPath) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
-fn write_staged(staged: &FsPath, payload: &PutPayload) -> std::io::Result<()> {
-    let mut file = File::create_new(staged)?;
+fn write_new(path: &FsPath, payload: &PutPayload) -> std::io::Result<File> {
+    let mut file = File::create_new(path)?;
     for part in payload.iter() {
         file.write_all(part)?;
     }
-    file.sync_all()
+    Ok(file)
 }
 
 fn put(target: &FsPath, payload: &PutPayload, create: bool) -> Result<PutResult> {
     let folder = target.parent().unwrap_or(target);
-    create_folders(folder).map_err(generic)?;
+    let mut changed = Vec::new();
+    create_folders(folder, &mut changed).map_err(generic)?;
+    changed.iter().try_for_each(|folder| sync_folder(folder)).map_err(generic)?;
     let staged = folder.join(format!(".{}.tmp", crate::clock::new_ulid()));
-    let named = write_staged(&staged, payload)
+    let named = write_new(&staged, payload)
+        .and_then(|file| file.sync_all())
         .and_then(|()| if create { std::fs::hard_link(&staged, target) } else { std::fs::rename(&staged, target) });
     // After a rename there is nothing left to remove; after anything else the staged file has served.
     let _ = std::fs::remove_file(&staged);
     match named {
-        Ok(()) => sync_folder(Some(folder)).map_err(generic)?,
+        Ok(()) => sync_folder(folder).map_err(generic)?,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             return Err(Error::AlreadyExists { path: target.display().to_string(), source: Box::new(error) });
         }
@@ -95,11 +101,37 @@ fn put(target: &FsPath, payload: &PutPayload, create: bool) -> Result<PutResult>
     Ok(PutResult { e_tag: None, version: None })
 }
 
+/// Writes a new file that is durable when its batch is. A batch that is never settled leaves an orphan.
+fn put_unsynced(root: &FsPath, target: &FsPath, payload: &PutPayload, batch: &WriteBatch) -> std::io::Result<()> {
+    batch.begin(root)?;
+    let folder = target.parent().unwrap_or(target);
+    let mut changed = vec![folder.to_path_buf(), target.to_path_buf()];
+    create_folders(folder, &mut changed)?;
+    match write_new(target, payload) {
+        Ok(_) => {
+            batch.note(changed);
+            Ok(())
+        }
+        Err(error) => {
+            if error.kind() != ErrorKind::AlreadyExists {
+                let _ = std::fs::remove_file(target);
+            }
+            Err(error)
+        }
+    }
+}
+
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for DurableLocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let target = self.file_path(location);
+        if let Some(batch) = opts.extensions.get::<WriteBatch>().cloned() {
+            let root = self.root.clone();
+            let done = tokio::task::spawn_blocking(move || put_unsynced(&root, &target, &payload, &batch)).await;
+            done.map_err(std::io::Error::other).flatten().map_err(generic)?;
+            return Ok(PutResult { e_tag: None, version: None });
+        }
         let create = match opts.mode {
             PutMode::Create => true,
             PutMode::Overwrite => false,
@@ -167,5 +199,35 @@ mod tests {
         let left: Vec<_> = std::fs::read_dir(folder.path().join("a%20b/c")).unwrap().collect();
         assert_eq!(left.len(), 1);
         assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "x");
+    }
+
+    #[tokio::test]
+    async fn what_is_put_in_a_batch_is_there_once_it_is_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DurableLocalStore::new(folder.path()).unwrap();
+        // Few are synced one by one, many by one flush.
+        for files in [1, 40] {
+            let batch = WriteBatch::default();
+            for number in 0..files {
+                let path = Path::parse(format!("{files}/{number}/chunk")).unwrap();
+                store.put_opts(&path, number.to_string().into(), batch.options()).await.unwrap();
+            }
+            batch.settle().await.unwrap();
+            batch.settle().await.unwrap();
+            let last = Path::parse(format!("{files}/{}/chunk", files - 1)).unwrap();
+            assert_eq!(store.get(&last).await.unwrap().bytes().await.unwrap(), (files - 1).to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_overwrites_nothing_and_tells_of_files_that_are_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = DurableLocalStore::new(folder.path()).unwrap();
+        let (path, batch) = (Path::parse("a/chunk").unwrap(), WriteBatch::default());
+        store.put_opts(&path, "x".into(), batch.options()).await.unwrap();
+        assert!(store.put_opts(&path, "y".into(), batch.options()).await.is_err());
+        assert_eq!(store.get(&path).await.unwrap().bytes().await.unwrap(), "x");
+        std::fs::remove_file(folder.path().join("a/chunk")).unwrap();
+        assert!(batch.settle().await.is_err());
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | `durable` | a local folder |
+//! | `durable`, `batch` | a local folder; files there that become durable together |
 //! | `buckets`, `bucket` | S3: all buckets as one store; one bucket |
 //! | `requests`, `credentials` | how S3 is asked, and as whom |
 //! | `answer` | what its refusals mean |
@@ -14,6 +14,7 @@
 //! | `listing` | the tables that lie there |
 
 mod answer;
+mod batch;
 mod bucket;
 mod buckets;
 mod credentials;
@@ -33,6 +34,7 @@ use object_store::path::Path;
 use tokio::runtime::Handle;
 use url::Url;
 
+pub use self::batch::WriteBatch;
 use self::bucket::S3Client;
 use self::buckets::Buckets;
 use self::credentials::ChainCredentials;

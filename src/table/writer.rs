@@ -14,7 +14,7 @@ use super::keys::{KeyColumn, partition_folder};
 use super::split::ReadyChunk;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::storage::store_error;
+use crate::storage::{WriteBatch, store_error};
 
 /// Chunks of one load that are encoded or stored at the same time. More than the cores, so that they encode on while
 /// others wait for the disk.
@@ -31,6 +31,7 @@ pub(super) struct ChunkWriter {
     keys: Arc<[KeyColumn]>,
     load: LoadColumn,
     permits: Arc<Semaphore>,
+    batch: WriteBatch,
     tasks: JoinSet<Result<(usize, WrittenChunk)>>,
     written: Vec<(usize, WrittenChunk)>,
     submitted: usize,
@@ -47,7 +48,8 @@ impl ChunkWriter {
     ) -> Self {
         let permits = Arc::new(Semaphore::new(PERMITS));
         let (tasks, written) = (JoinSet::new(), Vec::new());
-        Self { store, root, schema, keys, load, permits, tasks, written, submitted: 0 }
+        let batch = WriteBatch::default();
+        Self { store, root, schema, keys, load, permits, batch, tasks, written, submitted: 0 }
     }
 
     /// Begins to write a chunk, as soon as there is room for it.
@@ -64,6 +66,7 @@ impl ChunkWriter {
         let permit = permit.map_err(|error| Error::internal("the chunk writer was closed").because(error))?;
         let (store, root, schema) = (Arc::clone(&self.store), self.root.clone(), Arc::clone(&self.schema));
         let (keys, load, number) = (Arc::clone(&self.keys), self.load, self.submitted);
+        let options = self.batch.options();
         self.submitted += 1;
         self.tasks.spawn(async move {
             let folder = partition_folder(&keys, &chunk.ranges);
@@ -72,7 +75,7 @@ impl ChunkWriter {
             let encoded = encoded.map_err(|error| Error::internal("encoding a chunk broke off").because(error))??;
             let location = chunk_location(&root, &path)?;
             let bytes = encoded.file.len() as u64;
-            let stored = store.put(&location, encoded.file.into()).await;
+            let stored = store.put_opts(&location, encoded.file.into(), options).await;
             stored.map_err(|error| store_error("storing a chunk", error))?;
             drop(permit);
             let (loads, stats, remainders) = (encoded.loads, encoded.stats, encoded.remainders);
@@ -87,7 +90,7 @@ impl ChunkWriter {
         Ok(())
     }
 
-    /// Waits for all chunks; they come in the order submitted.
+    /// Waits until all chunks are durable; they come in the order submitted.
     ///
     /// # Errors
     /// What any chunk failed with.
@@ -95,6 +98,7 @@ impl ChunkWriter {
         while let Some(done) = self.tasks.join_next().await {
             self.take(done)?;
         }
+        self.batch.settle().await?;
         self.written.sort_by_key(|(number, _)| *number);
         Ok(self.written.iter().map(|(_, chunk)| chunk.clone()).collect())
     }
