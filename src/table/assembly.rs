@@ -1,17 +1,18 @@
 //! Puts rows in the order of their places, in memory.
+//!
+//! The rows of a batch are in order among themselves; those of several are to be mixed. The whole is handed on window by
+//! window, each so small that its columns fit in the processor's cache: every batch gives a run of its rows to a window,
+//! and their values are put where they belong there. Reading is sequential then, and writing never leaves the cache.
 
-use std::cell::OnceCell;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    UInt32Array, downcast_primitive,
-};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{interleave, take};
-use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use super::gather::{Run, Window, gather};
 use super::schema::ROW_COLUMN;
 use crate::error::{Error, Result};
 
@@ -27,42 +28,29 @@ pub(super) fn places(batch: &RecordBatch) -> Result<&[i64]> {
     column.map(|places| places.values().as_ref()).ok_or_else(|| Error::corrupt("a chunk lacks the places of its rows"))
 }
 
-/// Rows on their way into order. Each batch leaves its values as soon as it is decoded; of columns of fixed width
-/// nothing else is held. Where every place has a row those values are put there at once, and otherwise one batch after
-/// the other, to be picked in order at the end. Several threads may add at once.
+/// Rows on their way into order. Several threads may add at once.
 pub(super) struct Assembly {
     first: i64,
-    places: usize,
+    /// From the first place to the last.
+    spread: usize,
     /// Rows that can be added.
     capacity: usize,
-    columns: OnceLock<Columns>,
     taken: Mutex<Taken>,
 }
 
-/// Columns by name, each with a lock of its own.
-struct Columns {
-    schema: SchemaRef,
-    slots: Vec<Mutex<ColumnSlots>>,
-}
-
-/// Which rows came from where.
+#[derive(Default)]
 struct Taken {
-    /// For each batch the number of its first row, when those of all are counted through.
-    starts: Vec<u32>,
+    schema: Option<SchemaRef>,
+    parts: Vec<Part>,
     rows: usize,
-    /// For each place the batch and the row in it.
-    sources: Vec<(u32, u32)>,
 }
 
-/// The values of one column.
-enum ColumnSlots {
-    /// Of fixed width.
-    Joined(Box<dyn Slots>),
-    /// Of other types, by the number of the batch: joined, long texts might go beyond what offsets of 32 bits reach.
-    Apart(Vec<(u32, ArrayRef)>),
+/// The rows of a batch.
+struct Part {
+    /// Where each row belongs, counted from the first place, and in the end in the order of all rows; ascending.
+    ranks: Vec<u32>,
+    columns: Vec<ArrayRef>,
 }
-
-const NO_SOURCE: (u32, u32) = (u32::MAX, u32::MAX);
 
 impl Assembly {
     /// For `rows` rows, whose places lie from `first` to `last`.
@@ -72,10 +60,9 @@ impl Assembly {
     pub(super) fn new(rows: usize, first: i64, last: i64) -> Result<Self> {
         const MAX_SPREAD: i64 = 1 << 31;
         let spread = last.checked_sub(first).filter(|spread| (0..MAX_SPREAD).contains(spread)).ok_or_else(damaged)?;
-        let places = spread as usize + 1;
-        let capacity = if rows <= places { rows } else { return Err(damaged()) };
-        let taken = Taken { starts: Vec::new(), rows: 0, sources: vec![NO_SOURCE; places] };
-        Ok(Self { first, places, capacity, columns: OnceLock::new(), taken: Mutex::new(taken) })
+        let spread = spread as usize + 1;
+        let capacity = if rows <= spread { rows } else { return Err(damaged()) };
+        Ok(Self { first, spread, capacity, taken: Mutex::default() })
     }
 
     /// Adds the rows of a batch; all batches have the same form.
@@ -84,232 +71,108 @@ impl Assembly {
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when a place is missing or out of bounds, or there are more rows
     /// than were announced.
     pub(super) fn add(&self, batch: &RecordBatch) -> Result<()> {
-        let places = places(batch)?;
-        let (number, start) = self.note(places)?;
-        let each: Vec<usize>;
-        let at = if self.is_dense() {
-            // Whether they are places at all was just found.
-            each = places.iter().map(|place| place.wrapping_sub(self.first) as usize).collect();
-            At::Each(&each)
-        } else {
-            At::From(start)
+        let batch = ascending(batch)?;
+        let rank = |place: &i64| {
+            let rank = place.checked_sub(self.first).filter(|rank| (0..self.spread as i64).contains(rank));
+            rank.map(|rank| rank as u32).ok_or_else(damaged)
         };
-        let columns = self.columns.get_or_init(|| Columns::new(batch, self.capacity));
-        for (field, slots) in columns.schema.fields().iter().zip(&columns.slots) {
-            let array = batch.column_by_name(field.name()).ok_or_else(damaged)?;
-            match &mut *lock(slots) {
-                ColumnSlots::Joined(slots) => slots.put(array, at)?,
-                ColumnSlots::Apart(arrays) => arrays.push((number, Arc::clone(array))),
-            }
-        }
+        let ranks = places(&batch)?.iter().map(rank).collect::<Result<Vec<u32>>>()?;
+        let (schema, columns) = without_places(&batch)?;
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.rows = taken.rows.checked_add(ranks.len()).filter(|rows| *rows <= self.capacity).ok_or_else(damaged)?;
+        taken.schema.get_or_insert(schema);
+        taken.parts.push(Part { ranks, columns });
         Ok(())
-    }
-
-    /// Whether every place has a row.
-    fn is_dense(&self) -> bool {
-        self.capacity == self.places
-    }
-
-    /// Notes where a batch's rows belong; gives it a number, and that of its first row.
-    fn note(&self, places: &[i64]) -> Result<(u32, usize)> {
-        let mut taken = lock(&self.taken);
-        let (number, start) = (taken.starts.len() as u32, taken.rows);
-        taken.rows = start.checked_add(places.len()).filter(|rows| *rows <= self.capacity).ok_or_else(damaged)?;
-        taken.starts.push(start as u32);
-        for (row, place) in places.iter().enumerate() {
-            let place = place.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-            let source = place.and_then(|place| taken.sources.get_mut(place)).ok_or_else(damaged)?;
-            *source = (number, row as u32);
-        }
-        Ok((number, start))
     }
 
     /// The rows in order, once all are added.
     ///
     /// # Errors
-    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when every place should have a row and one has none.
+    /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when two rows have the same place.
     pub(super) fn finish(self) -> Result<Order> {
-        let is_dense = self.is_dense();
-        let Taken { starts, rows, mut sources } = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (schema, slots) = match self.columns.into_inner() {
-            Some(columns) => (columns.schema, columns.slots),
-            None => (Arc::new(Schema::empty()), Vec::new()),
-        };
-        if is_dense && sources.contains(&NO_SOURCE) {
-            return Err(damaged());
-        }
-        if rows < self.places {
-            // Places of rows that a filter's pruning left out.
-            sources.retain(|source| *source != NO_SOURCE);
-        }
-        let column = |slots: Mutex<ColumnSlots>| match slots.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            ColumnSlots::Joined(slots) if is_dense => OrderedColumn::InOrder(slots.finish()),
-            ColumnSlots::Joined(slots) => OrderedColumn::Joined(slots.finish()),
-            ColumnSlots::Apart(mut arrays) => {
-                arrays.sort_by_key(|(number, _)| *number);
-                OrderedColumn::Apart(arrays.into_iter().map(|(_, array)| array).collect())
-            }
-        };
-        Ok(Order { schema, columns: slots.into_iter().map(column).collect(), starts, sources })
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Columns {
-    fn new(batch: &RecordBatch, rows: usize) -> Self {
-        let schema = batch.schema();
-        let kept = schema.fields().iter().filter(|field| field.name() != ROW_COLUMN).cloned();
-        let schema = Arc::new(Schema::new(kept.collect::<Vec<_>>()));
-        let slots = schema.fields().iter().map(|field| {
-            macro_rules! joined {
-                ($type:ty) => {
-                    ColumnSlots::Joined(Box::new(PrimitiveSlots::<$type>::new(field.data_type(), rows)))
-                };
-            }
-            Mutex::new(downcast_primitive! {
-                field.data_type() => (joined),
-                DataType::Boolean => ColumnSlots::Joined(Box::new(BooleanSlots::new(rows))),
-                _ => ColumnSlots::Apart(Vec::new()),
-            })
-        });
-        Self { slots: slots.collect(), schema: Arc::clone(&schema) }
-    }
-}
-
-/// Where the values of an array go.
-#[derive(Clone, Copy)]
-enum At<'a> {
-    /// From a slot on.
-    From(usize),
-    /// Each to its own slot.
-    Each(&'a [usize]),
-}
-
-impl At<'_> {
-    /// Puts values into their slots.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when there are no such slots.
-    fn fill<T>(self, slots: &mut [T], values: impl ExactSizeIterator<Item = T>) -> Result<()> {
-        match self {
-            At::From(start) => {
-                let slots = slots.get_mut(start..start + values.len()).ok_or_else(other_form)?;
-                slots.iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
-            }
-            At::Each(places) => {
-                for (place, value) in places.iter().zip(values) {
-                    *slots.get_mut(*place).ok_or_else(other_form)? = value;
-                }
+        let Taken { schema, mut parts, rows } = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut places = PlaceSet::new(self.spread);
+        for rank in parts.iter().flat_map(|part| &part.ranks) {
+            if !places.insert(*rank) {
+                return Err(damaged());
             }
         }
-        Ok(())
+        if rows < self.spread {
+            // There are places of rows that a filter's pruning left out.
+            let counted = places.counted();
+            for rank in parts.iter_mut().flat_map(|part| &mut part.ranks) {
+                *rank = counted.before(*rank);
+            }
+        }
+        Ok(Order { schema: schema.unwrap_or_else(|| Arc::new(Schema::empty())), parts, rows })
     }
 }
 
-/// Values of fixed width.
-trait Slots: Send {
-    /// Puts the values of an array where they go.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`](crate::error::Kind::Internal) when they are of another type or there is no room.
-    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()>;
-    /// The column.
-    fn finish(self: Box<Self>) -> ArrayRef;
+/// Which places have a row.
+struct PlaceSet(Vec<u64>);
+
+/// And how many have one before each word of them.
+struct CountedPlaces {
+    words: Vec<u64>,
+    before: Vec<u32>,
 }
 
-fn other_form() -> Error {
-    Error::internal("the chunks of a read differ in form")
-}
+impl PlaceSet {
+    fn new(spread: usize) -> Self {
+        Self(vec![0; spread.div_ceil(u64::BITS as usize)])
+    }
 
-struct PrimitiveSlots<T: ArrowPrimitiveType> {
-    data_type: DataType,
-    values: Vec<T::Native>,
-    validity: Validity,
-}
+    /// Whether the place had no row before, and is within reach.
+    fn insert(&mut self, place: u32) -> bool {
+        let Some(word) = self.0.get_mut((place / u64::BITS) as usize) else { return false };
+        let bit = 1 << (place % u64::BITS);
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
 
-impl<T: ArrowPrimitiveType> PrimitiveSlots<T> {
-    fn new(data_type: &DataType, rows: usize) -> Self {
-        Self { data_type: data_type.clone(), values: vec![T::Native::default(); rows], validity: Validity::new(rows) }
+    fn counted(self) -> CountedPlaces {
+        let counts = self.0.iter().map(|word| word.count_ones());
+        let before = counts.scan(0, |all, count| Some(std::mem::replace(all, *all + count))).collect();
+        CountedPlaces { words: self.0, before }
     }
 }
 
-impl<T: ArrowPrimitiveType> Slots for PrimitiveSlots<T> {
-    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()> {
-        let array = array.as_primitive_opt::<T>().ok_or_else(other_form)?;
-        at.fill(&mut self.values, array.values().iter().copied())?;
-        self.validity.put(array.nulls(), at)
-    }
-
-    fn finish(self: Box<Self>) -> ArrayRef {
-        let values = PrimitiveArray::<T>::new(self.values.into(), self.validity.finish());
-        Arc::new(values.with_data_type(self.data_type))
+impl CountedPlaces {
+    /// How many places before this one have a row.
+    fn before(&self, place: u32) -> u32 {
+        let word = (place / u64::BITS) as usize;
+        let (Some(bits), Some(before)) = (self.words.get(word), self.before.get(word)) else { return u32::MAX };
+        before + (bits & ((1 << (place % u64::BITS)) - 1)).count_ones()
     }
 }
 
-struct BooleanSlots {
-    values: Vec<bool>,
-    validity: Validity,
+/// The batch with its rows in the order of their places, as those of chunks mostly are.
+fn ascending(batch: &RecordBatch) -> Result<RecordBatch> {
+    let places = places(batch)?;
+    if places.is_sorted() {
+        return Ok(batch.clone());
+    }
+    let mut rows: Vec<u32> = (0..places.len() as u32).collect();
+    rows.sort_by_key(|row| places.get(*row as usize));
+    let rows = UInt32Array::from(rows);
+    let columns = batch.columns().iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>();
+    RecordBatch::try_new(batch.schema(), columns.map_err(out_of_form)?).map_err(out_of_form)
 }
 
-impl BooleanSlots {
-    fn new(rows: usize) -> Self {
-        Self { values: vec![false; rows], validity: Validity::new(rows) }
-    }
-}
-
-impl Slots for BooleanSlots {
-    fn put(&mut self, array: &ArrayRef, at: At<'_>) -> Result<()> {
-        let array = array.as_boolean_opt().ok_or_else(other_form)?;
-        at.fill(&mut self.values, array.values().iter())?;
-        self.validity.put(array.nulls(), at)
-    }
-
-    fn finish(self: Box<Self>) -> ArrayRef {
-        Arc::new(BooleanArray::new(self.values.into(), self.validity.finish()))
-    }
-}
-
-/// Which values are not null; nothing as long as none is.
-struct Validity {
-    rows: usize,
-    valid: Option<Vec<bool>>,
-}
-
-impl Validity {
-    fn new(rows: usize) -> Self {
-        Self { rows, valid: None }
-    }
-
-    fn put(&mut self, nulls: Option<&NullBuffer>, at: At<'_>) -> Result<()> {
-        let Some(nulls) = nulls else { return Ok(()) };
-        at.fill(self.valid.get_or_insert_with(|| vec![true; self.rows]), nulls.iter())
-    }
-
-    fn finish(self) -> Option<NullBuffer> {
-        self.valid.map(NullBuffer::from)
-    }
+fn without_places(batch: &RecordBatch) -> Result<(SchemaRef, Vec<ArrayRef>)> {
+    let form = batch.schema();
+    let kept = form.fields().iter().enumerate().filter(|(_, field)| field.name() != ROW_COLUMN);
+    let kept: Vec<usize> = kept.map(|(place, _)| place).collect();
+    let columns = kept.iter().filter_map(|place| batch.columns().get(*place)).cloned().collect();
+    Ok((Arc::new(form.project(&kept).map_err(out_of_form)?), columns))
 }
 
 /// Rows in the order they belong in.
 pub(super) struct Order {
     schema: SchemaRef,
-    columns: Vec<OrderedColumn>,
-    /// For each batch the number of its first row in what is joined.
-    starts: Vec<u32>,
-    /// For each row in order the batch and the row in it.
-    sources: Vec<(u32, u32)>,
-}
-
-enum OrderedColumn {
-    /// In order already.
-    InOrder(ArrayRef),
-    /// All batches in one array, from which picking costs a third of picking from hundreds.
-    Joined(ArrayRef),
-    /// As the batches had them.
-    Apart(Vec<ArrayRef>),
+    parts: Vec<Part>,
+    rows: usize,
 }
 
 impl Order {
@@ -336,25 +199,30 @@ impl Order {
     /// # Errors
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when the places are missing.
     pub(super) fn find_sparse(batches: &[RecordBatch]) -> Result<Self> {
-        let mut sources: Vec<(i64, u32, u32)> = Vec::new();
+        let batches = batches.iter().map(ascending).collect::<Result<Vec<_>>>()?;
+        let mut rows: Vec<(i64, u32)> = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
         for (number, batch) in batches.iter().enumerate() {
-            let rows = places(batch)?.iter().enumerate();
-            sources.extend(rows.map(|(row, place)| (*place, number as u32, row as u32)));
+            rows.extend(places(batch)?.iter().map(|place| (*place, number as u32)));
         }
-        sources.sort_unstable();
-        let form = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        let kept: Vec<usize> =
-            form.fields().iter().enumerate().filter(|(_, f)| f.name() != ROW_COLUMN).map(|(place, _)| place).collect();
-        let schema = Arc::new(form.project(&kept).map_err(out_of_form)?);
-        let column =
-            |place: usize| OrderedColumn::Apart(batches.iter().map(|batch| Arc::clone(batch.column(place))).collect());
-        let sources = sources.into_iter().map(|(_, batch, row)| (batch, row)).collect();
-        Ok(Self { schema, columns: kept.into_iter().map(column).collect(), starts: vec![0; batches.len()], sources })
+        // Stable, and quick where it finds runs that are in order.
+        rows.sort();
+        let (mut schema, mut parts) = (Arc::new(Schema::empty()), Vec::with_capacity(batches.len()));
+        for batch in &batches {
+            let (form, columns) = without_places(batch)?;
+            schema = form;
+            parts.push(Part { ranks: Vec::with_capacity(batch.num_rows()), columns });
+        }
+        for (rank, (_, number)) in rows.iter().enumerate() {
+            if let Some(part) = parts.get_mut(*number as usize) {
+                part.ranks.push(rank as u32);
+            }
+        }
+        Ok(Self { schema, parts, rows: rows.len() })
     }
 
     /// How many batches come out.
     pub(super) fn outputs(&self) -> usize {
-        if self.starts.is_empty() { 0 } else { self.sources.len().div_ceil(OUTPUT_ROWS) }
+        self.rows.div_ceil(OUTPUT_ROWS)
     }
 
     /// The batch of this number, its rows in order, without their places.
@@ -363,32 +231,36 @@ impl Order {
     /// [`Kind::Internal`](crate::error::Kind::Internal) when the batches differ in form.
     pub(super) fn output(&self, number: usize) -> Result<RecordBatch> {
         let first = number * OUTPUT_ROWS;
-        let count = self.sources.len().saturating_sub(first).min(OUTPUT_ROWS);
-        let sources = || self.sources.iter().skip(first).take(count);
-        let start = |batch: u32| self.starts.get(batch as usize).copied().unwrap_or_default();
-        let rows: OnceCell<UInt32Array> = OnceCell::new();
-        let pairs: OnceCell<Vec<(usize, usize)>> = OnceCell::new();
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for column in &self.columns {
-            columns.push(match column {
-                OrderedColumn::InOrder(values) => values.slice(first, count),
-                OrderedColumn::Joined(values) => {
-                    let joined = || sources().map(|(batch, row)| start(*batch) + row).collect::<Vec<u32>>().into();
-                    take(values, rows.get_or_init(joined), None).map_err(out_of_form)?
-                }
-                OrderedColumn::Apart(arrays) => {
-                    let pair = |(batch, row): &(u32, u32)| (*batch as usize, *row as usize);
-                    let pairs = pairs.get_or_init(|| sources().map(pair).collect());
-                    interleave(&arrays.iter().map(AsRef::as_ref).collect::<Vec<_>>(), pairs).map_err(out_of_form)?
-                }
-            });
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let window = Window { first: first as u32, rows: self.rows.saturating_sub(first).min(OUTPUT_ROWS) };
+        let parts: Vec<(&Part, Range<usize>)> =
+            self.parts.iter().map(|part| (part, part.rows_in(window))).filter(|(_, rows)| !rows.is_empty()).collect();
+        let column = |place: usize| {
+            let runs = parts.iter().map(|(part, rows)| part.run(place, rows));
+            gather(&runs.collect::<Result<Vec<_>>>()?, window)
+        };
+        let columns = (0..self.schema.fields().len()).map(column).collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(window.rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(out_of_form)
     }
 }
 
-fn out_of_form(error: ArrowError) -> Error {
+impl Part {
+    /// Those of its rows that belong into a window.
+    fn rows_in(&self, window: Window) -> Range<usize> {
+        let before = |end: u64| self.ranks.partition_point(|rank| u64::from(*rank) < end);
+        let first = u64::from(window.first);
+        before(first)..before(first + window.rows as u64)
+    }
+
+    fn run(&self, column: usize, rows: &Range<usize>) -> Result<Run<'_>> {
+        let (array, ranks) = (self.columns.get(column), self.ranks.get(rows.clone()));
+        let (array, ranks) = array.zip(ranks).ok_or_else(|| Error::internal("the chunks of a read differ in form"))?;
+        Ok(Run { array, rows: rows.clone(), ranks })
+    }
+}
+
+/// What the engine says of arrays that do not fit.
+pub(super) fn out_of_form(error: ArrowError) -> Error {
     Error::internal("rows could not be put in order").because(error)
 }
 

@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, RecordBatch, RecordBatchOptions,
-    downcast_primitive,
-};
-use arrow::buffer::NullBuffer;
-use arrow::compute::interleave;
-use arrow::datatypes::{DataType, SchemaRef};
-use arrow::error::ArrowError;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
+use super::gather::{Run, Window, gather};
 use crate::error::{Error, Result};
 
 /// What tells one group from another; groups come back in this order.
 pub(super) type GroupKey = u128;
+
+/// Groups that are found without a look into the map.
+const RECENT_GROUPS: usize = 1_024;
 
 /// Which group each row of a batch belongs to.
 pub(super) struct Groups {
@@ -29,19 +27,24 @@ impl Groups {
     /// Numbers the groups of rows in the order first met.
     pub(super) fn find(row_keys: &[GroupKey]) -> Self {
         let mut known: HashMap<GroupKey, u32> = HashMap::new();
+        // Days follow one another, so that those of a frame hardly ever share a slot; a look here costs less than one
+        // into the map.
+        let mut recent = vec![None::<(GroupKey, u32)>; RECENT_GROUPS];
         let (mut keys, mut counts): (Vec<GroupKey>, Vec<u32>) = (Vec::new(), Vec::new());
-        let mut last: Option<(GroupKey, u32)> = None;
         let mut numbers = Vec::with_capacity(row_keys.len());
         for key in row_keys {
-            let number = match last {
-                Some((same, number)) if same == *key => number,
+            let slot = recent.get_mut(*key as usize % RECENT_GROUPS);
+            let number = match slot.as_deref() {
+                Some(Some((same, number))) if same == key => *number,
                 _ => *known.entry(*key).or_insert_with(|| {
                     keys.push(*key);
                     counts.push(0);
                     keys.len() as u32 - 1
                 }),
             };
-            last = Some((*key, number));
+            if let Some(slot) = slot {
+                *slot = Some((*key, number));
+            }
             if let Some(count) = counts.get_mut(number as usize) {
                 *count += 1;
             }
@@ -99,72 +102,34 @@ impl Groups {
 
 /// The rows of `batches` in one batch, each at its target.
 fn scatter_batches(schema: &SchemaRef, batches: &[RecordBatch], targets: &[u32]) -> Result<RecordBatch> {
-    let broken = |error: ArrowError| Error::internal("a batch could not be split").because(error);
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    if rows != targets.len() {
-        return Err(Error::internal("a batch has other rows than its groups"));
+    let other = || Error::internal("a batch has other rows than its groups");
+    let window = Window { first: 0, rows: targets.len() };
+    let (mut of_batches, mut rest) = (Vec::with_capacity(batches.len()), targets);
+    for batch in batches {
+        let (own, later) = rest.split_at_checked(batch.num_rows()).ok_or_else(other)?;
+        of_batches.push((batch, own));
+        rest = later;
     }
-    let mut sources = None;
-    let mut columns = Vec::with_capacity(schema.fields().len());
-    for (place, field) in schema.fields().iter().enumerate() {
-        let arrays: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(place).as_ref()).collect();
-        macro_rules! scattered {
-            ($type:ty) => {
-                Arc::new(scatter::<$type>(&arrays, field.data_type(), targets)) as ArrayRef
-            };
+    if !rest.is_empty() {
+        return Err(other());
+    }
+    let column = |place: usize| {
+        let mut runs = Vec::with_capacity(of_batches.len());
+        for (batch, ranks) in &of_batches {
+            let array = batch.columns().get(place).ok_or_else(other)?;
+            runs.push(Run { array, rows: 0..batch.num_rows(), ranks });
         }
-        columns.push(downcast_primitive! {
-            field.data_type() => (scattered),
-            DataType::Boolean => Arc::new(scatter_booleans(&arrays, targets)) as ArrayRef,
-            _ => interleave(&arrays, sources.get_or_insert_with(|| sources_of(batches, targets))).map_err(broken)?,
-        });
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(broken)
-}
-
-/// Puts each value at its target.
-fn scatter<T: ArrowPrimitiveType>(arrays: &[&dyn Array], data_type: &DataType, targets: &[u32]) -> PrimitiveArray<T> {
-    let values = arrays.iter().flat_map(|array| array.as_primitive::<T>().values().iter().copied());
-    PrimitiveArray::new(placed(values, targets).into(), scatter_nulls(arrays, targets))
-        .with_data_type(data_type.clone())
-}
-
-fn scatter_booleans(arrays: &[&dyn Array], targets: &[u32]) -> BooleanArray {
-    let values = arrays.iter().flat_map(|array| array.as_boolean().values().iter());
-    BooleanArray::new(placed(values, targets).into(), scatter_nulls(arrays, targets))
-}
-
-fn scatter_nulls(arrays: &[&dyn Array], targets: &[u32]) -> Option<NullBuffer> {
-    if arrays.iter().all(|array| array.null_count() == 0) {
-        return None;
-    }
-    let valid = |array: &&dyn Array| array.nulls().cloned().unwrap_or_else(|| NullBuffer::new_valid(array.len()));
-    let valid: Vec<NullBuffer> = arrays.iter().map(valid).collect();
-    Some(placed(valid.iter().flat_map(NullBuffer::iter), targets).into())
-}
-
-fn placed<T: Default + Clone>(values: impl Iterator<Item = T>, targets: &[u32]) -> Vec<T> {
-    let mut out = vec![T::default(); targets.len()];
-    let mut targets = targets.iter();
-    // Not zipped: what runs through several arrays is fast only when it drives the loop itself.
-    values.for_each(|value| {
-        if let Some(slot) = targets.next().and_then(|target| out.get_mut(*target as usize)) {
-            *slot = value;
-        }
-    });
-    out
-}
-
-/// For each target the batch and the row in it that go there.
-fn sources_of(batches: &[RecordBatch], targets: &[u32]) -> Vec<(usize, usize)> {
-    let rows = batches.iter().enumerate();
-    placed(rows.flat_map(|(number, batch)| (0..batch.num_rows()).map(move |row| (number, row))), targets)
+        gather(&runs, window)
+    };
+    let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(window.rows));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| Error::internal("a batch could not be split").because(error))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray};
     use proptest::prelude::*;
 
     use super::*;

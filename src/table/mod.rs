@@ -9,7 +9,7 @@
 //! | `command` | a load as callers ask for it, and what they are told of it |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `writer` | from batches to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
-//! | `selection`, `read`, `scan`, `order`, `assembly`, `dictionaries` | from versions to batches |
+//! | `selection`, `read`, `scan`, `order`, `assembly`, `gather`, `dictionaries` | from versions to batches |
 //! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
 //! | `manage`, `compact`, `vacuum`, `lease`, `maintenance` | what else is done to a dataset, also in the background |
 //! | `presence` | the other nodes of the storage |
@@ -36,6 +36,7 @@ mod draft;
 mod edit;
 mod encode;
 mod form;
+mod gather;
 mod group;
 mod keys;
 mod lease;

@@ -22,7 +22,7 @@ use super::read::FrameRead;
 use super::rewrite::rows_of_loads;
 use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
 use super::selection::{SelectedChunk, first_places};
-use super::types::physical_type;
+use super::types::{has_remainder, physical_type};
 use super::writer::chunk_location;
 use crate::error::{Error, Result};
 use crate::storage::store_error;
@@ -58,9 +58,12 @@ impl Scan {
             let Some(column) = read.snapshot.columns.find(name) else { continue };
             // An earlier state may have stored a column in a narrower type than now.
             let logical = read.rows.schema.column_with_name(name).map(|(_, field)| field.data_type().clone());
-            let Some(physical) = physical_type(name, logical.as_ref().unwrap_or(&column.logical))? else { continue };
+            let logical = logical.as_ref().unwrap_or(&column.logical);
+            let Some(physical) = physical_type(name, logical)? else { continue };
             stored.insert(column.names.physical.clone(), physical);
-            stored.insert(column.remainder_name(), DataType::Int32);
+            if has_remainder(logical) || has_remainder(&column.logical) {
+                stored.insert(column.remainder_name(), DataType::Int32);
+            }
         }
         let versions = &read.rows.versions;
         let rows: i64 = versions.iter().map(|version| version.record.rows).sum();
