@@ -2,7 +2,8 @@
 //!
 //! `object_store`'s own `LocalFileSystem` never syncs, so its `put` may be lost, or be visible and empty, after a power
 //! cut. Here a `put` writes a file beside the target, syncs it, gives it its name in one step (a hard link where the
-//! target must not exist, which fails for all but one of several writers) and syncs every folder it changed. All
+//! target must not exist, which fails for all but one of several writers) and syncs every folder it changed. Files of a
+//! [`WriteBatch`] are new and looked at by nobody yet: they are written where they belong, and synced at its end. All
 //! other operations are `LocalFileSystem`'s.
 
 use std::fmt;

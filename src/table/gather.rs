@@ -196,15 +196,16 @@ mod tests {
         fn every_row_comes_to_its_slot(owners in proptest::collection::vec(0usize..4, 1..80), start in 0u32..3) {
             for column in columns(owners.len()) {
                 // Each owner has an array of its own, with a row before and one after that nobody asks for.
-                let ranks = |owner| (0..owners.len() as u32).filter(move |n| owners[*n as usize] == owner);
-                let arrays: Vec<(ArrayRef, Vec<u32>)> = (0..4).map(|owner| {
-                    let rows: UInt32Array = [0].into_iter().chain(ranks(owner)).chain([0]).collect::<Vec<_>>().into();
-                    (take(&column, &rows, None).unwrap(), ranks(owner).map(|rank| rank + start).collect())
-                }).collect();
-                let run = |(array, ranks): &'_ (ArrayRef, Vec<u32>)| (array.clone(), 1..ranks.len() + 1);
-                let kept: Vec<(ArrayRef, Range<usize>)> = arrays.iter().map(run).collect();
-                let runs: Vec<Run> = kept.iter().zip(&arrays).filter(|(_, (_, ranks))| !ranks.is_empty())
-                    .map(|((array, rows), (_, ranks))| Run { array, rows: rows.clone(), ranks }).collect();
+                let mut arrays: Vec<(ArrayRef, Vec<u32>)> = Vec::new();
+                for owner in 0..4 {
+                    let ranks: Vec<u32> = (0..owners.len() as u32).filter(|n| owners[*n as usize] == owner).collect();
+                    let rows: Vec<u32> = [&[0], ranks.as_slice(), &[0]].concat();
+                    let array = take(&column, &UInt32Array::from(rows), None).unwrap();
+                    arrays.push((array, ranks.iter().map(|rank| rank + start).collect()));
+                }
+                let used = arrays.iter().filter(|(_, ranks)| !ranks.is_empty());
+                let runs: Vec<Run> =
+                    used.map(|(array, ranks)| Run { array, rows: 1..ranks.len() + 1, ranks }).collect();
                 let found = gather(&runs, Window { first: start, rows: owners.len() }).unwrap();
                 prop_assert_eq!(&found, &column);
             }
