@@ -7,16 +7,21 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pyarrow.flight as flight
-from conftest import Server
+from conftest import PATIENCE, Server
+from frames import FLIGHT_ERRORS
 
 
 def all_at_once(servers: list[Server], number: int, act: Callable[[flight.FlightClient, int], object]) -> list:
     """Call a function from many threads, each with a client of its own, none before all are connected."""
-    start = Barrier(number)
+    start = Barrier(number, timeout=PATIENCE)
 
     def run(place: int) -> object:
         with servers[place % len(servers)].connect() as client:
-            list(client.list_flights(criteria=b"no such dataset"))
+            try:
+                list(client.list_flights(criteria=b"no such dataset"))
+            except FLIGHT_ERRORS:
+                start.abort()  # Or the others would wait for this one.
+                raise
             start.wait()
             return act(client, place)
 

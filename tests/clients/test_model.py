@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import backends
 import pyarrow as pa
 import pytest
 from conftest import Server, flags
@@ -267,11 +268,12 @@ class Sequence:
             return
         self.steps.append("vacuum")
         told = vacuum(self.client, self.name)
-        if self.home.vacuums_at_once:
+        if not self.home.vacuums_at_once:
+            assert told["versions_removed"] == 0
+        elif backends.name() != "aws":
+            # Nodes that share DynamoDB wait for the reads of one that was killed, as long as those could run.
             for version in self.dataset.versions.values():
                 version.gone = version.gone or version.state != "live"
-        else:
-            assert told["versions_removed"] == 0
 
     def drop(self) -> None:
         """Delete the dataset."""

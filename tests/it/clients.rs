@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 const PYTHON: &str = "python3";
 /// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
@@ -111,6 +111,9 @@ fn environments() -> &'static Environments {
 }
 
 fn run_clients(backend: &str) {
+    // One after the other: together they would starve the stand-ins, which requests wait for no longer than 5 seconds.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let Environments { own, superset, deploy, node_modules } = environments();
     let mut suite = pytest(own, "tests/clients");
     suite.env("PANDAS_DB_TEST_BACKEND", backend);
