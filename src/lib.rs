@@ -15,7 +15,7 @@
 //! | 4 | [`query`] | SQL on datasets, reads with limits |
 //! | 3 | [`table`] | a dataset: loading, committing, reading |
 //! | 2 | [`storage`], [`versions`], [`auth`], [`call`] | bytes; the index of datasets; who calls; the life of a call |
-//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`], [`pem`] | settings, names, messages |
+//! | 1 | [`config`], [`names`], [`proto`], [`metrics`], [`wire`], [`formats`], [`audit`], [`pem`] | settings, names |
 //! | 0 | [`error`], [`clock`] | failures and what a caller can do; time and randomness |
 //!
 //! # A load

@@ -41,7 +41,8 @@ impl WriteBatch {
     /// Waits until all that was put is durable.
     ///
     /// # Errors
-    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when some of it cannot be; what was put is worthless then.
+    /// [`Kind::Unavailable`](crate::error::Kind::Unavailable) when some of it cannot be; what was put is worthless
+    /// then.
     pub async fn settle(&self) -> Result<()> {
         let batch = self.clone();
         let settled = tokio::task::spawn_blocking(move || batch.unsynced().sync()).await;

@@ -1,8 +1,9 @@
 //! Puts rows in the order of their places, in memory.
 //!
-//! The rows of a batch are in order among themselves; those of several are to be mixed. The whole is handed on window by
-//! window, each so small that its columns fit in the processor's cache: every batch gives a run of its rows to a window,
-//! and their values are put where they belong there. Reading is sequential then, and writing never leaves the cache.
+//! The rows of a batch are in order among themselves; those of several are to be mixed. The whole is handed on window
+//! by window, each so small that its columns fit in the processor's cache: every batch gives a run of its rows to a
+//! window, and their values are put where they belong there. Reading is sequential then, and writing never leaves the
+//! cache.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};

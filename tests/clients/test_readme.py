@@ -16,6 +16,8 @@ import callers
 import conftest
 import pytest
 
+pytestmark = pytest.mark.any_backend("it is about what the README says")
+
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 BLOCKS = [(found[1], found[2]) for found in re.finditer(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)]
 FLIGHT = "grpc://127.0.0.1:50051"
@@ -64,7 +66,6 @@ def test_the_first_example_is_six_statements_on_six_lines():
     assert len(first.splitlines()) == len(ast.parse(first).body) == 6
 
 
-@pytest.mark.local_only("the examples show paths below the default storage, which is a folder")
 def test_the_examples_print_what_is_shown(start_server, tmp_path, monkeypatch):
     """All blocks in their order, against one server with the default storage below an empty working folder."""
     server = start_server(cwd=tmp_path, storage=Path("pandas-db-data"))
