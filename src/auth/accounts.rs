@@ -1,13 +1,14 @@
 //! The users file: who there is, in TOML.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::passwords::is_hash;
 use super::principal::Role;
+use super::watched::read_file;
 use crate::error::{Error, Result};
 use crate::names::TenantId;
 
@@ -83,15 +84,7 @@ struct File {
 /// # Errors
 /// [`Kind::Invalid`](crate::error::Kind::Invalid) in one line when it cannot be read or is not well formed.
 pub fn read_accounts(path: &Path) -> Result<Accounts> {
-    let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(|error| wrong(format!("it cannot be opened: {error}")))?;
-    let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
-    if text.len() as u64 > MAX_FILE_BYTES {
-        return Err(wrong(format!("it is larger than {MAX_FILE_BYTES} bytes")));
-    }
-    parse(&text).map_err(|error| wrong(error.message().into()))
+    read_file(path, MAX_FILE_BYTES, parse)
 }
 
 fn parse(text: &str) -> Result<Accounts> {

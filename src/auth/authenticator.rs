@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::accounts::Account;
 use super::bearer::{BearerKey, Granted, TOKEN_SECONDS};
 use super::credentials::Credentials;
-use super::jwt::{Verified, Verifier};
+use super::jwt::{LEEWAY_SECONDS, Verified, Verifier};
 use super::policy::Policy;
 use super::principal::Principal;
 use super::revoked::Revoked;
@@ -22,9 +22,6 @@ use crate::names::TenantId;
 
 /// The token that a log-in without authentication is answered with: clients that log in want one to go on with.
 const LOCAL_TOKEN: &str = "local";
-
-/// Seconds that a call may go on with a token that has expired; clocks differ.
-const LEEWAY_SECONDS: i64 = 30;
 
 /// Who says to call, and from where.
 pub struct Caller {
@@ -140,7 +137,7 @@ impl Authenticator {
     /// [`Kind::Unauthenticated`](crate::error::Kind::Unauthenticated) when the credentials have expired or were
     /// revoked, and [`Kind::Forbidden`](crate::error::Kind::Forbidden) when the rules give the caller other rights.
     pub async fn check_again(&self, identity: &Identity) -> Result<()> {
-        if identity.expires.saturating_add(LEEWAY_SECONDS) < clock::now().timestamp() {
+        if identity.expires.saturating_add_unsigned(LEEWAY_SECONDS) < clock::now().timestamp() {
             return Err(Error::unauthenticated("the token expired during the call; get a new one and call again"));
         }
         self.check_not_revoked(identity).await?;

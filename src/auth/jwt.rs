@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::names::TenantId;
 
 /// Seconds that two clocks may differ.
-const LEEWAY_SECONDS: u64 = 30;
+pub(super) const LEEWAY_SECONDS: u64 = 30;
 /// The longest name of a user, in bytes.
 const MAX_USER_BYTES: usize = 255;
 /// Groups of one token.

@@ -14,7 +14,7 @@
 //! | `policy` | `--policy`: who may do what |
 //! | `revoked` | `--revoked`: who is let in no more |
 //! | `standing` | the same questions again, while a call lasts |
-//! | `watched` | files that are read again when they changed |
+//! | `watched` | files of settings, read again when they changed |
 //! | `users`, `accounts`, `passwords`, `backoff` | `--auth users`: the file, its passwords, failed log-ins |
 
 mod accounts;

@@ -1,12 +1,12 @@
 //! `--policy`: rules for who may do what, and the one function that decides.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::principal::{Principal, Role};
+use super::watched::read_file;
 use crate::error::{Error, Result};
 use crate::names::DatasetName;
 
@@ -80,15 +80,7 @@ impl Policy {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) in one line when the file cannot be read or is not well formed.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(|error| wrong(format!("it cannot be opened: {error}")))?;
-        let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(wrong(format!("it is larger than {MAX_FILE_BYTES} bytes")));
-        }
-        Self::parse(&text).map_err(|error| wrong(error.message().into()))
+        read_file(path, MAX_FILE_BYTES, Self::parse)
     }
 
     fn parse(text: &str) -> Result<Self> {

@@ -1,11 +1,11 @@
 //! `--revoked`: users and tokens that are let in no more, although their credentials are good.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use super::watched::read_file;
 use crate::error::{Error, Result};
 
 /// The largest file that is read.
@@ -29,15 +29,9 @@ impl Revoked {
     /// # Errors
     /// [`Kind::Invalid`](crate::error::Kind::Invalid) in one line when it cannot be read or is not well formed.
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
-        let mut text = String::new();
-        let file = std::fs::File::open(path).map_err(|error| wrong(format!("it cannot be opened: {error}")))?;
-        let read = file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text);
-        read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
-        if text.len() as u64 > MAX_FILE_BYTES {
-            return Err(wrong(format!("it is larger than {MAX_FILE_BYTES} bytes")));
-        }
-        toml::from_str(&text).map_err(|error| wrong(error.message().replace('\n', " ")))
+        read_file(path, MAX_FILE_BYTES, |text| {
+            toml::from_str(text).map_err(|error| Error::invalid(error.message().replace('\n', " ")))
+        })
     }
 
     /// Lets pass who is not named, by a token that is not.

@@ -1,5 +1,6 @@
-//! A file that is read again when it changed.
+//! Files of settings: read within a limit, and read again when they changed.
 
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,7 +8,24 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Reads what a file of at most so many bytes says.
+///
+/// # Errors
+/// [`Kind::Invalid`](crate::error::Kind::Invalid) naming the file when it cannot be read, is larger, or `parse` refuses
+/// it.
+pub(super) fn read_file<T>(path: &Path, most_bytes: u64, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+    let wrong = |why: String| Error::invalid(format!("{}: {why}", path.display()));
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(|error| wrong(format!("it cannot be opened: {error}")))?;
+    let read = file.take(most_bytes + 1).read_to_string(&mut text);
+    read.map_err(|error| wrong(format!("it cannot be read: {error}")))?;
+    if text.len() as u64 > most_bytes {
+        return Err(wrong(format!("it is larger than {most_bytes} bytes")));
+    }
+    parse(&text).map_err(|error| wrong(error.message().into()))
+}
 
 /// By what a changed file is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

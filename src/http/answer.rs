@@ -99,7 +99,8 @@ fn media_range(text: &str) -> (&str, f32) {
 /// When it cannot be started, or fails before its first rows.
 pub(super) async fn rows(
     state: &HttpState,
-    (call, standing): (Call, Standing),
+    call: Call,
+    standing: Standing,
     planned: Planned,
     headers: &HeaderMap,
 ) -> Result<Response<Body>, Failure> {

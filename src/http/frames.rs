@@ -20,7 +20,7 @@ pub(super) async fn get(State(state): State<HttpState>, uri: Uri, sender: Sender
     let (call, standing) = state.begin("http_get", &sender).await?;
     let planned = plan(&state, standing.principal(), &uri).instrument(call.span().clone()).await;
     match planned {
-        Ok(planned) => answer::rows(&state, (call, standing), planned, &sender.headers).await,
+        Ok(planned) => answer::rows(&state, call, standing, planned, &sender.headers).await,
         Err(error) => {
             call.finish(Err(&error));
             Err(error.into())

@@ -28,7 +28,7 @@ pub(super) async fn run(
     let (call, standing) = state.begin("http_sql", &sender).await?;
     let planned = plan(&state, standing.principal(), &uri, &sender.headers, body).instrument(call.span().clone()).await;
     match planned {
-        Ok(planned) => answer::rows(&state, (call, standing), planned, &sender.headers).await,
+        Ok(planned) => answer::rows(&state, call, standing, planned, &sender.headers).await,
         Err(failure) => {
             call.finish(Err(failure.error()));
             Err(failure)
