@@ -4,14 +4,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 
@@ -22,6 +27,8 @@ use crate::pem::{bad_file, certificates, private_key};
 const PROTOCOL: &[u8] = b"h2";
 /// The port of an address without one.
 const DEFAULT_PORT: u16 = 443;
+/// How long a server that asked for a certificate and got none may take to say that it needs one.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The files of TLS.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -35,6 +42,23 @@ pub struct TlsOptions {
     /// The private key of that certificate, in PEM form
     #[arg(long, env = "PANDAS_DB_TLS_CLIENT_KEY", value_name = "FILE")]
     pub tls_client_key: Option<PathBuf>,
+}
+
+/// Has no certificate, and remembers that a server asked for one.
+#[derive(Debug, Default)]
+struct NoCertificate {
+    was_asked: AtomicBool,
+}
+
+impl ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.was_asked.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 /// A connection.
@@ -51,8 +75,9 @@ pub(super) fn tls_connector(
         ClientConfig::builder_with_provider(Arc::new(default_provider())).with_safe_default_protocol_versions();
     let versions = versions.map_err(|error| Error::internal("TLS has no version").because(error))?;
     let settings = versions.with_root_certificates(roots(options.tls_ca.as_deref())?);
+    let without = Arc::new(NoCertificate::default());
     let mut settings = match (&options.tls_client_cert, &options.tls_client_key) {
-        (None, None) => settings.with_no_client_auth(),
+        (None, None) => settings.with_client_cert_resolver(Arc::clone(&without) as _),
         (Some(chain), Some(key)) => {
             let unusable = |error| bad_file("tls-client-cert", chain, format_args!("not usable with its key: {error}"));
             settings
@@ -65,15 +90,27 @@ pub(super) fn tls_connector(
     settings.alpn_protocols = vec![PROTOCOL.to_vec()];
     let connector = TlsConnector::from(Arc::new(settings));
     Ok(tower::service_fn(move |address: Uri| {
-        let connector = connector.clone();
+        let (connector, without) = (connector.clone(), Arc::clone(&without));
         async move {
             let host = address.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_string();
             let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
             let stream = TcpStream::connect((host.as_str(), address.port_u16().unwrap_or(DEFAULT_PORT))).await?;
             stream.set_nodelay(true)?;
-            connector.connect(name, stream).await.map(TokioIo::new)
+            let mut stream = connector.connect(name, stream).await?;
+            if without.was_asked.load(Ordering::Relaxed) {
+                refusal(&mut stream).await?;
+            }
+            Ok(TokioIo::new(stream))
         }
     }))
+}
+
+/// Waits for the first bytes of a server: with TLS 1.3 it tells only after the handshake that it needs a certificate,
+/// and what is sent meanwhile fails without this reason.
+async fn refusal(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+    let Ok(Err(error)) = tokio::time::timeout(REFUSAL_TIMEOUT, stream.fill_buf()).await else { return Ok(()) };
+    let advice = "the server asks for a client certificate, which --tls-client-cert names";
+    Err(io::Error::new(error.kind(), format!("{error}; {advice}")))
 }
 
 fn roots(authorities: Option<&Path>) -> Result<RootCertStore> {

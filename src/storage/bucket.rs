@@ -11,11 +11,12 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredentialProvider};
 use object_store::client::HttpClient;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientOptions, Error, MultipartUpload, ObjectStore, PutMode, PutMultipartOptions, PutOptions,
-    PutPayload, PutResult, Result, RetryConfig,
+    BackoffConfig, ClientOptions, Error, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result, RetryConfig,
 };
 
 use super::answer;
+use super::parts;
 use super::requests::Connector;
 
 /// How long a connection may take to come about.
@@ -29,10 +30,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_millis(800);
 /// Larger objects go up in parts, so that a connection that breaks costs one part.
 const MAX_SINGLE_PUT: usize = 16 << 20;
-/// Bytes of a part; at most 10,000 parts make the largest object 78 GiB.
-const PART_BYTES: usize = 8 << 20;
-/// Parts that go up at the same time.
-const PARTS_IN_FLIGHT: usize = 4;
 
 /// How S3 is reached.
 #[derive(Debug, Clone)]
@@ -139,7 +136,7 @@ impl Bucket {
 
     async fn put_parts(&self, path: &Path, payload: PutPayload) -> Result<PutResult> {
         let mut upload = self.store.put_multipart_opts(path, PutMultipartOptions::default()).await?;
-        match send_parts(upload.as_mut(), Bytes::from(payload)).await {
+        match parts::send(upload.as_mut(), Bytes::from(payload)).await {
             Ok(stored) => Ok(stored),
             Err(error) => {
                 // What cannot be ended now is found later by its age.
@@ -150,17 +147,6 @@ impl Bucket {
             }
         }
     }
-}
-
-async fn send_parts(upload: &mut dyn MultipartUpload, object: Bytes) -> Result<PutResult> {
-    use futures::stream::{StreamExt, TryStreamExt};
-    let starts = (0..object.len()).step_by(PART_BYTES);
-    let parts: Vec<_> = starts
-        .map(|start| object.slice(start..(start + PART_BYTES).min(object.len())))
-        .map(|part| upload.put_part(part.into()))
-        .collect();
-    futures::stream::iter(parts).buffer_unordered(PARTS_IN_FLIGHT).try_collect::<Vec<()>>().await?;
-    upload.complete().await
 }
 
 /// Hands out the one pool of connections.

@@ -18,6 +18,7 @@ use object_store::{
 };
 
 use super::bucket::{Bucket, S3Client};
+use super::parts::Upload;
 
 const NAME: &str = "S3Buckets";
 /// Buckets whose clients are kept; beyond it all are let go and made anew when they are needed.
@@ -115,7 +116,7 @@ impl ObjectStore for Buckets {
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let (bucket, path) = self.resolve(location)?;
-        bucket.store().put_multipart_opts(&path, opts).await.map_err(|error| bucket.told(error))
+        Ok(Box::new(Upload::begin(bucket, &path, opts).await?))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

@@ -20,6 +20,7 @@ mod buckets;
 mod credentials;
 mod durable;
 mod listing;
+mod parts;
 mod probe;
 mod requests;
 mod uploads;

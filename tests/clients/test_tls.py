@@ -206,7 +206,7 @@ def test_client_certificates_are_wanted_when_an_authority_is_named(start_server,
     named = {"PANDAS_DB_TLS_CLIENT_CERT": certificate, "PANDAS_DB_TLS_CLIENT_KEY": key}
     assert command(server, *trust, **named).returncode == 0
     for arguments, mentions in (
-        ([], "CertificateRequired"),
+        ([], "CertificateRequired; the server asks for a client certificate, which --tls-client-cert names"),
         (own[:2], "--tls-client-key"),
         (own[2:], "--tls-client-cert"),
         ([*own[:3], certificate], "--tls-client-key"),
