@@ -22,6 +22,8 @@ import pytest
 from rest import Answer, FirstClient, call, upload_body
 
 READY = re.compile(r"pandas-db ready flight=(grpc(?:\+tls)?://\S+?:\d+)(?: http=(https?://\S+?:\d+))?\n")
+# Files of tests that take longest: they are begun first, so that at the end no worker of xdist is left alone with one.
+LONGEST = {"test_slt.py", "test_differential.py", "test_compaction.py", "test_memory.py", "test_predicates.py"}
 PATIENCE = 120  # Seconds after which a process that says nothing is taken for hung.
 
 _running: list[Server] = []
@@ -276,10 +278,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On another backend than the local disk, skip what is about that alone, and what another one changes nothing of.
+    """Put the longest first. On another backend than the local disk, skip what is about that alone, and what another
+    one changes nothing of.
 
     ``PANDAS_DB_TEST_ANY_BACKEND=1`` runs the latter all the same.
     """
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     if backends.name() == "local":
         return
     marks = ["local_only"] if os.environ.get("PANDAS_DB_TEST_ANY_BACKEND") == "1" else ["local_only", "any_backend"]

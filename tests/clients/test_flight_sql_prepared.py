@@ -124,6 +124,14 @@ def test_preparing_against_an_unknown_table_names_it(raw):
 # Values
 
 
+def spelled(value: object) -> str:
+    """Return the name of a parameter, the same in each process: arrays are printed with their address."""
+    if not isinstance(value, dict):
+        return str(value)
+    told = {key: f"{each.type}{each.to_pylist()}" for key, each in value.items() if isinstance(each, pa.Array)}
+    return str(value | told)
+
+
 @pytest.mark.parametrize(
     "query, values, ids",
     [
@@ -149,7 +157,7 @@ def test_preparing_against_an_unknown_table_names_it(raw):
         ("SELECT id FROM {t} WHERE id IN (?, ?)", {"0": [1], "1": [3]}, [1, 3]),
         ("SELECT id FROM {t} WHERE s LIKE ?", {"0": ["%"]}, [1, 2]),
     ],
-    ids=str,
+    ids=spelled,
 )
 def test_values_are_bound(client, raw, table, query, values, ids):
     handle = raw.bind(raw.prepare(query.format(t=table)).handle, pa.table(values))

@@ -12,6 +12,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 const PYTHON: &str = "python3";
 /// The oldest Python that the SDK supports. Where there is none its tests run on the Python there is.
 const OLDEST_PYTHON: &str = "python3.9";
+/// Processes that share the files of `tests/clients`. Each waits for its servers much of the time.
+const WORKERS: &str = "3";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -116,6 +118,7 @@ fn run_clients(backend: &str) {
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let Environments { own, superset, deploy, node_modules } = environments();
     let mut suite = pytest(own, "tests/clients");
+    suite.args(["--numprocesses", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder"]);
     suite.env("PANDAS_DB_TEST_BACKEND", backend);
     suite.env("PANDAS_DB_SUPERSET_PYTHON", superset).env("PANDAS_DB_NODE_MODULES", node_modules);
     // What deploy/ is tried on stands in for AWS in the other tests too.
