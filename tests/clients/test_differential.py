@@ -22,8 +22,6 @@ import pytest
 from frames import FLIGHT_ERRORS, load, sql_by_ticket
 from query_generator import WORDS, Generator, Query, Table
 
-pytestmark = pytest.mark.any_backend("it is about what SQL computes")
-
 FIRST = int(os.environ.get("PANDAS_DB_DIFFERENTIAL_SEED", "0"))
 QUERIES = int(os.environ.get("PANDAS_DB_DIFFERENTIAL_QUERIES", "2400"))
 OF_A_GROUP = 120

@@ -8,8 +8,6 @@ import pyarrow.flight as flight
 import pytest
 from frames import get_command, load_descriptor
 
-pytestmark = pytest.mark.any_backend("it is about the memory of the server")
-
 MIB = 1 << 20
 SENT = 700 * MIB
 MEMORY_LIMIT = 128 * MIB

@@ -15,8 +15,6 @@ import pyarrow as pa
 import pytest
 from frames import load, sql, table_name
 
-pytestmark = pytest.mark.any_backend("it is about what a client sends and takes")
-
 CLIENTS = ["lancedb", "lakehouse"]
 ORDERS = pa.table(
     {

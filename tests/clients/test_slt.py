@@ -20,8 +20,6 @@ import pytest
 import slt_records
 from slt_run import FileRun, LeftOut, Tally
 
-pytestmark = pytest.mark.any_backend("it is about what SQL computes")
-
 LEFT_OUT = LeftOut(Path(__file__).parents[1] / "sql" / "slt" / "left_out.txt")
 ONLY = os.environ.get("PANDAS_DB_SLT_FILES", "")
 SHARDS = 12

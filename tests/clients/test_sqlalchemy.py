@@ -12,8 +12,6 @@ import pytest
 import sqlalchemy as sa
 from frames import load, sql, table_name
 
-pytestmark = pytest.mark.any_backend("it is about what a client sends and takes")
-
 ORDERS = pa.table(
     {
         "id": [1, 2, 3],

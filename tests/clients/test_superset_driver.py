@@ -15,8 +15,6 @@ import pyarrow as pa
 import pytest
 from frames import load
 
-pytestmark = pytest.mark.any_backend("it is about what a client sends and takes")
-
 ORDERS = pa.table(
     {"id": [1, 2, 3], "item": ["tea", "milk", None], "ratio": [0.5, 1.5, None], "flag": [True, False, None]}
 )

@@ -17,8 +17,6 @@ import pyarrow.parquet as parquet
 import pytest
 from frames import load, sql
 
-pytestmark = pytest.mark.any_backend("it is about what SQL computes")
-
 SCALE_FACTOR = "0.1"
 QUERIES = sorted((Path(__file__).parents[1] / "sql" / "tpch").glob("q*.sql"))
 TABLES = ("region", "nation", "supplier", "part", "partsupp", "customer", "orders", "lineitem")
