@@ -1,13 +1,11 @@
 //! The checked-in protobuf code is what `proto/` says. Run with `PANDAS_DB_UPDATE_GENERATED=1` to write it anew.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::root;
 
 const PROTO: &str = "pandas_db/v1/pandas_db.proto";
 const PACKAGE_FILE: &str = "pandas_db.v1.rs";
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Compiles the `.proto` file in pure Rust and adds the serde attributes of proto3's JSON form.
 fn generate(out: &Path) -> String {

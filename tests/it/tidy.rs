@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::root;
+
 /// A module may name modules of a lower number, and itself. `main.rs` may name everything.
 const LAYERS: &[(&str, u32)] = &[
     ("error", 0),
@@ -46,14 +48,14 @@ fn sources() -> Vec<(PathBuf, String)> {
         }
     }
     let mut found = Vec::new();
-    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    collect(&root().join("src"), &mut found);
     assert!(found.len() > 30, "the sources are where this test looks");
     found
 }
 
 /// The top-level module a file belongs to; `None` for `lib.rs` and `main.rs`.
 fn module_of(path: &Path) -> Option<String> {
-    let inner = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).ok()?;
+    let inner = path.strip_prefix(root().join("src")).ok()?;
     let first = inner.components().next()?.as_os_str().to_str()?.trim_end_matches(".rs").to_string();
     (!matches!(first.as_str(), "lib" | "main")).then_some(first)
 }
