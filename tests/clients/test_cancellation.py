@@ -20,7 +20,6 @@ from conftest import Server
 from frames import FLIGHT_ERRORS, load, metrics, sql
 from test_time_limits import ENDLESS
 
-
 RUNNING, MEMORY, SPILLED = "pandas_db_calls_running", "pandas_db_query_memory_bytes", "pandas_db_spilled_bytes"
 LOOKS = 20  # Looks at the server between two looks at its threads, which count hundredths of a second.
 PATIENCE = 30
