@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_flight::flight_service_server::FlightServiceServer;
 use futures::future::OptionFuture;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -19,7 +18,7 @@ use crate::auth::{Authenticator, SigningSecret};
 use crate::call::Drain;
 use crate::config::{AuditPlace, Config};
 use crate::error::{Error, Result};
-use crate::flight::{LoadSettings, Service, Statements, TicketKey};
+use crate::flight::{FlightServer, LoadSettings, Service, Statements, TicketKey};
 use crate::http::{HttpLimits, HttpState, Peer, router};
 use crate::metrics::Metrics;
 use crate::query::{Engine, EngineSettings, SessionSettings};
@@ -187,9 +186,7 @@ fn share(memory_bytes: usize, part: usize, most: usize) -> usize {
 }
 
 async fn serve_flight(service: Service, connections: Connections, max_message_bytes: usize, stop: Arc<Notify>) {
-    let flight = FlightServiceServer::new(service)
-        .max_decoding_message_size(max_message_bytes)
-        .max_encoding_message_size(usize::MAX);
+    let flight = FlightServer::new(service, max_message_bytes);
     let served = Server::builder()
         .max_concurrent_streams(Some(MAX_STREAMS_PER_CONNECTION))
         .initial_stream_window_size(Some(STREAM_WINDOW_BYTES))

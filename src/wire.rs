@@ -11,60 +11,84 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use arrow_flight::{FlightData, FlightDescriptor};
-use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow_ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamEncoder};
+use arrow_ipc::{MessageHeader, root_as_message};
+use bytes::Bytes;
 
 /// The largest message sent. gRPC servers take 4 MiB unless told otherwise; the rest is room for the envelope.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
 /// What a slice is cut to by estimate, low enough that few have to be cut again.
 const TARGET_BYTES: usize = 3 * 1024 * 1024;
 
-/// Turns batches of one schema into messages.
-pub struct Encoder {
-    generator: IpcDataGenerator,
-    dictionaries: DictionaryTracker,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
+/// A Flight message whose body still lies in the buffers of its columns.
+#[derive(Debug, Default)]
+pub struct Message {
+    /// Everything but the body.
+    pub envelope: FlightData,
+    /// The body, in pieces.
+    pub body: Vec<Bytes>,
 }
 
-impl Default for Encoder {
-    fn default() -> Self {
-        Self::new()
+impl Message {
+    /// The bytes of the body.
+    pub fn body_bytes(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
     }
+
+    /// The message in one piece, by a copy of the body.
+    pub fn into_flight_data(self) -> FlightData {
+        FlightData { data_body: self.body.concat().into(), ..self.envelope }
+    }
+
+    fn bytes(&self) -> usize {
+        self.envelope.data_header.len().saturating_add(self.body_bytes())
+    }
+}
+
+/// Turns batches of one schema into messages.
+pub struct Encoder {
+    stream: StreamEncoder,
+    schema: FlightData,
 }
 
 impl Encoder {
-    /// An encoder at the start of a stream.
-    pub fn new() -> Self {
-        Self {
-            generator: IpcDataGenerator::default(),
-            // Dictionaries may change from batch to batch; a stream just sends the new one.
-            dictionaries: DictionaryTracker::new(false),
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
-        }
+    /// An encoder at the start of a stream of batches of `schema`.
+    ///
+    /// # Errors
+    /// When the schema holds what Arrow's messages cannot say: dictionaries of dictionaries.
+    pub fn try_new(schema: &Schema) -> Result<Self, ArrowError> {
+        let options = IpcWriteOptions::default();
+        // Dictionaries may change from batch to batch; a stream just sends the new one.
+        let mut dictionaries = DictionaryTracker::new(false);
+        let message =
+            IpcDataGenerator::default().schema_to_bytes_with_dictionary_tracker(schema, &mut dictionaries, &options);
+        let stream = StreamEncoder::try_new_with_options(schema, options)?;
+        Ok(Self { stream, schema: message.into() })
     }
 
     /// The first message: the schema, and what the stream is for.
-    pub fn schema(&mut self, schema: &Schema, descriptor: FlightDescriptor) -> FlightData {
-        let encoded =
-            self.generator.schema_to_bytes_with_dictionary_tracker(schema, &mut self.dictionaries, &self.options);
-        FlightData::from(encoded).with_descriptor(descriptor)
+    pub fn schema(&self, descriptor: FlightDescriptor) -> FlightData {
+        self.schema.clone().with_descriptor(descriptor)
     }
 
     /// The messages of one slice: dictionaries first, then the rows, cut again where the estimate was too low.
-    pub fn slice(&mut self, slice: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+    ///
+    /// # Errors
+    /// When Arrow cannot encode it.
+    pub fn slice(&mut self, slice: &RecordBatch) -> Result<Vec<Message>, ArrowError> {
         let mut out = Vec::new();
         let whole = self.encoded(slice, &mut out)?;
         self.cut(slice, whole, &mut out)?;
         Ok(out)
     }
 
-    fn cut(&mut self, rows: &RecordBatch, whole: FlightData, out: &mut Vec<FlightData>) -> Result<(), ArrowError> {
+    fn cut(&mut self, rows: &RecordBatch, whole: Message, out: &mut Vec<Message>) -> Result<(), ArrowError> {
         let count = rows.num_rows();
-        if size(&whole) <= MAX_MESSAGE_BYTES || count < 2 {
+        if whole.bytes() <= MAX_MESSAGE_BYTES || count < 2 {
             out.push(whole);
             return Ok(());
         }
@@ -74,7 +98,7 @@ impl Encoder {
         let right_message = self.encoded(&right, out)?;
         // Some nested types (dense unions, list views) are written with all their children however few rows are
         // left. Cutting only multiplies those, so they go as they are.
-        if size(&left_message).saturating_add(size(&right_message)) > size(&whole).saturating_mul(3) / 2 {
+        if left_message.bytes().saturating_add(right_message.bytes()) > whole.bytes().saturating_mul(3) / 2 {
             out.push(whole);
             return Ok(());
         }
@@ -84,13 +108,56 @@ impl Encoder {
     }
 
     /// The message of some rows; the dictionaries that must precede it go to `out`.
-    fn encoded(&mut self, rows: &RecordBatch, out: &mut Vec<FlightData>) -> Result<FlightData, ArrowError> {
-        let rows = compact(rows)?;
-        let (dictionaries, message) =
-            self.generator.encode(&rows, &mut self.dictionaries, &self.options, &mut self.context)?;
-        out.extend(dictionaries.into_iter().map(FlightData::from));
-        Ok(message.into())
+    fn encoded(&mut self, rows: &RecordBatch, out: &mut Vec<Message>) -> Result<Message, ArrowError> {
+        let mut messages = take_apart(self.stream.encode(&compact(rows)?)?)?;
+        let rows = messages.pop().ok_or_else(broken)?;
+        out.append(&mut messages);
+        Ok(rows)
     }
+}
+
+/// A buffer as an owner of bytes.
+struct Piece(Buffer);
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+}
+
+/// The messages in a stream of Arrow's IPC format, but for that of the schema: each begins with a mark and the length of
+/// its header, and the header says how long the body is.
+fn take_apart(stream: Vec<Buffer>) -> Result<Vec<Message>, ArrowError> {
+    // Buffers without bytes come as pieces, at the end of a body too.
+    let pieces = stream.into_iter().filter(|buffer| !buffer.is_empty());
+    let mut pieces = pieces.map(|buffer| Bytes::from_owner(Piece(buffer)));
+    let mut messages = Vec::new();
+    while let Some(start) = pieces.next() {
+        let length = start.last_chunk().map(|length| i32::from_le_bytes(*length)).ok_or_else(broken)?;
+        let header: Bytes = take(&mut pieces, i64::from(length))?.concat().into();
+        let read = root_as_message(&header).map_err(|_| broken())?;
+        let (kind, body) = (read.header_type(), take(&mut pieces, read.bodyLength())?);
+        if kind != MessageHeader::Schema {
+            messages.push(Message { envelope: FlightData::new().with_data_header(header), body });
+        }
+    }
+    Ok(messages)
+}
+
+/// As many pieces as have `bytes` together.
+fn take(pieces: &mut impl Iterator<Item = Bytes>, bytes: i64) -> Result<Vec<Bytes>, ArrowError> {
+    let mut missing = usize::try_from(bytes).map_err(|_| broken())?;
+    let mut taken = Vec::new();
+    while missing > 0 {
+        let piece = pieces.next().ok_or_else(broken)?;
+        missing = missing.checked_sub(piece.len()).ok_or_else(broken)?;
+        taken.push(piece);
+    }
+    Ok(taken)
+}
+
+fn broken() -> ArrowError {
+    ArrowError::IpcError("the encoder gave something that is no stream of messages".into())
 }
 
 /// Slices of about 3 MiB, in order; none of a batch without rows.
@@ -142,27 +209,29 @@ fn compact(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new_with_options(batch.schema(), columns.collect(), &options)
 }
 
-fn size(message: &FlightData) -> usize {
-    message.data_header.len().saturating_add(message.data_body.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{DictionaryArray, Int64Array, LargeListArray, StringArray, StringViewArray};
+    use arrow::array::{
+        DictionaryArray, Int64Array, LargeListArray, NullArray, StringArray, StringViewArray, StructArray,
+    };
     use arrow::datatypes::{Field, Int32Type, Int64Type};
     use arrow_flight::decode::FlightRecordBatchStream;
     use futures::{StreamExt, TryStreamExt, stream};
 
     fn encode(batches: &[RecordBatch]) -> Vec<FlightData> {
-        let mut encoder = Encoder::new();
-        let mut out = vec![encoder.schema(&batches[0].schema(), FlightDescriptor::new_cmd("x"))];
+        let mut encoder = Encoder::try_new(&batches[0].schema()).unwrap();
+        let mut out = vec![encoder.schema(FlightDescriptor::new_cmd("x"))];
         for batch in batches {
             for slice in slices(batch) {
-                out.extend(encoder.slice(&slice).unwrap());
+                out.extend(encoder.slice(&slice).unwrap().into_iter().map(Message::into_flight_data));
             }
         }
         out
+    }
+
+    fn size(message: &FlightData) -> usize {
+        message.data_header.len() + message.data_body.len()
     }
 
     async fn decode(messages: Vec<FlightData>) -> Vec<RecordBatch> {
@@ -238,6 +307,33 @@ mod tests {
         let decoded = decode(messages).await;
         assert_eq!(decoded[0], batch.slice(0, 2));
         assert_eq!(decoded[1].column(0).as_dictionary::<Int32Type>().values().as_string::<i32>().value(0), "z");
+    }
+
+    #[tokio::test]
+    async fn columns_without_bytes_come_back() {
+        let empty_texts = || Arc::new(StringArray::from(vec![Some(""), None])) as ArrayRef;
+        comes_back(&one("s", empty_texts()), 4_096, 2).await;
+        let empty_lists = LargeListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![]), None::<Vec<_>>]);
+        comes_back(&one("l", Arc::new(empty_lists)), 4_096, 2).await;
+        comes_back(&one("e", Arc::new(StructArray::new_empty_fields(2, None))), 4_096, 2).await;
+        comes_back(&one("n", Arc::new(NullArray::new(2))), 4_096, 2).await;
+        let columns = [("s", empty_texts()), ("n", Arc::new(NullArray::new(2)) as ArrayRef)];
+        let columns = columns.map(|(name, column)| (name, column, true));
+        comes_back(&RecordBatch::try_from_iter_with_nullable(columns).unwrap(), 4_096, 2).await;
+        let rows = RecordBatchOptions::new().with_row_count(Some(3));
+        let none = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &rows).unwrap();
+        let messages = Encoder::try_new(&none.schema()).unwrap().slice(&none).unwrap();
+        let sent = root_as_message(&messages[0].envelope.data_header).unwrap();
+        assert_eq!(sent.header_as_record_batch().unwrap().length(), 3);
+    }
+
+    #[test]
+    fn columns_are_sent_from_where_they_lie() {
+        let numbers = Int64Array::from_iter_values(0..10_000);
+        let start = numbers.values().as_ptr().cast::<u8>();
+        let batch = one("n", Arc::new(numbers));
+        let messages = Encoder::try_new(&batch.schema()).unwrap().slice(&batch).unwrap();
+        assert!(messages[0].body.iter().any(|piece| piece.as_ptr() == start));
     }
 
     #[test]

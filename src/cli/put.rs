@@ -169,14 +169,14 @@ async fn upload(
 /// Reads the file into messages; `None` marks the end. A closed channel means that the call is over.
 fn feed(source: &dyn Rows, descriptor: FlightDescriptor, sender: &mpsc::Sender<Option<FlightData>>) -> Result<()> {
     let wrong = |error| Error::invalid(format!("the file holds data that Arrow cannot send: {error}"));
-    let mut encoder = Encoder::new();
-    if sender.blocking_send(Some(encoder.schema(source.schema(), descriptor))).is_err() {
+    let mut encoder = Encoder::try_new(source.schema()).map_err(wrong)?;
+    if sender.blocking_send(Some(encoder.schema(descriptor))).is_err() {
         return Ok(());
     }
     for batch in source.batches()? {
         for slice in wire::slices(&batch?) {
             for message in encoder.slice(&slice).map_err(wrong)? {
-                if sender.blocking_send(Some(message)).is_err() {
+                if sender.blocking_send(Some(message.into_flight_data())).is_err() {
                     return Ok(());
                 }
             }

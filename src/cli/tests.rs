@@ -109,10 +109,10 @@ impl FlightService for Pretended {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
-        let mut encoder = Encoder::new();
-        let mut out = vec![Ok(encoder.schema(&sample().schema(), FlightDescriptor::default()))];
+        let mut encoder = Encoder::try_new(&sample().schema()).unwrap();
+        let mut out = vec![Ok(encoder.schema(FlightDescriptor::default()))];
         for slice in wire::slices(&sample()) {
-            out.extend(encoder.slice(&slice).unwrap().into_iter().map(Ok));
+            out.extend(encoder.slice(&slice).unwrap().into_iter().map(|message| Ok(message.into_flight_data())));
         }
         if self.0.breaks_off && request.into_inner().ticket == "2" {
             out.push(Err(Status::data_loss("[DATA_LOSS] chunk 7 is damaged")));

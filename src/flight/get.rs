@@ -26,7 +26,7 @@ use crate::names::DatasetName;
 use crate::proto::GetDataframe;
 use crate::query::{Begun, Engine, PlannedQuery, ResultStream, Statement, affected_batch, affected_schema, selection};
 use crate::table::{Catalog, FrameRead};
-use crate::wire::{Encoder, slices};
+use crate::wire::{Encoder, Message, slices};
 
 /// Messages that wait for a slow client before the read does; each is at most 4 MiB.
 const MESSAGES_AHEAD: usize = 4;
@@ -40,6 +40,9 @@ pub(super) struct Reader<'a> {
     /// Who runs statements.
     pub sql: SqlCaller<'a>,
 }
+
+/// What a read sends.
+pub(super) type Messages = BoxStream<'static, Result<Message, Status>>;
 
 /// A read that was planned and not yet run.
 pub(super) enum PlannedRead {
@@ -191,7 +194,7 @@ impl PlannedRead {
 /// A batch as it is sent.
 struct Encoded {
     rows: u64,
-    messages: Vec<FlightData>,
+    messages: Vec<Message>,
 }
 
 /// The command with the present moment of the dataset in it, so that the ticket gives what was announced.
@@ -215,23 +218,33 @@ pub(super) fn messages(
     fetch: Option<Fetch>,
     metrics: Metrics,
     standing: Standing,
-) -> Result<BoxStream<'static, Result<FlightData, Status>>> {
-    let schema = Arc::clone(read.schema());
-    let mut encoder = Encoder::new();
-    let first = encoder.schema(&schema, FlightDescriptor::default());
-    // Only the first message of an upload has a descriptor.
-    let first = FlightData { flight_descriptor: None, ..first };
-    let batches = standing.guard(read.run(engine, encoder)?);
+) -> Result<Messages> {
+    let (first, batches) = match start(read, engine) {
+        Ok(started) => started,
+        Err(error) => {
+            call.finish(Err(&error));
+            return Err(error);
+        }
+    };
+    let batches = standing.guard(batches);
     let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
     let span = call.span().clone();
     tokio::spawn(async move { send_all(batches, sender, call, fetch, metrics).await }.instrument(span));
     Ok(stream::once(std::future::ready(Ok(first))).chain(ReceiverStream::new(receiver)).boxed())
 }
 
+/// The message of the schema, and the batches.
+fn start(read: PlannedRead, engine: &Engine) -> Result<(Message, ResultStream<Encoded>)> {
+    let encoder = Encoder::try_new(read.schema()).map_err(unsendable)?;
+    // Only the first message of an upload has a descriptor.
+    let envelope = FlightData { flight_descriptor: None, ..encoder.schema(FlightDescriptor::default()) };
+    Ok((Message { envelope, body: Vec::new() }, read.run(engine, encoder)?))
+}
+
 /// Hands messages over, until the end or until nobody takes them any more.
 async fn send_all(
     mut batches: BoxStream<'static, Result<Encoded>>,
-    sender: mpsc::Sender<Result<FlightData, Status>>,
+    sender: mpsc::Sender<Result<Message, Status>>,
     call: Call,
     fetch: Option<Fetch>,
     metrics: Metrics,
@@ -254,7 +267,7 @@ async fn send_all(
             None => return call.finish(Ok(())),
             Some(Ok(Encoded { rows, messages })) => {
                 metrics.rows_sent.inc_by(rows);
-                call.trail().moved(rows, messages.iter().map(|message| message.data_body.len() as u64).sum());
+                call.trail().moved(rows, messages.iter().map(|message| message.body_bytes() as u64).sum());
                 for message in messages {
                     if sender.send(Ok(message)).await.is_err() {
                         return;

@@ -13,6 +13,7 @@
 //! | `listing` | `ListFlights` |
 //! | `sql` | Flight SQL: statements, metadata, sessions, ingest |
 //! | `ticket` | signed tickets, handles and cookies |
+//! | `transport` | the service as a gRPC server; rows go out without being copied |
 //! | `status` | our errors as gRPC statuses; the only such place |
 
 mod action;
@@ -28,8 +29,10 @@ mod service;
 mod sql;
 mod status;
 mod ticket;
+mod transport;
 
 pub use self::load::LoadSettings;
 pub use self::service::{Connection, Service, Statements};
 pub use self::sql::ConnectionSession;
 pub use self::ticket::TicketKey;
+pub use self::transport::FlightServer;

@@ -9,8 +9,8 @@ use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest, HandshakeResponse,
     PollInfo, PutResult, SchemaResult, Ticket,
 };
-use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::action::{Actions, action_types};
 use super::command::read_ticket;
-use super::get::{PlannedRead, Reader, messages};
+use super::get::{Messages, PlannedRead, Reader, messages};
 use super::identify::{handshake_answer, identify, log_in};
 use super::listing::{list, read_prefix};
 use super::load::{ANSWERS_AHEAD, LoadSettings};
@@ -34,6 +34,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::query::Engine;
 use crate::table::{Catalog, MaintenanceSettings};
+use crate::wire::Message;
 
 /// What the service works with.
 #[derive(Debug, Clone)]
@@ -155,6 +156,20 @@ impl Service {
         Ok((read, fetch))
     }
 
+    /// `DoGet`, its messages not yet in one piece.
+    pub(super) async fn get(&self, request: Request<Ticket>) -> Answer<Messages> {
+        let (call, context) = self.begin(&request, "do_get").await?;
+        match self.fetch(&context, request.get_ref()).instrument(call.span().clone()).await {
+            Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone(), context.standing)
+                .map(Response::new)
+                .map_err(|error| to_status(&error)),
+            Err(error) => {
+                call.finish(Err(&error));
+                Err(to_status(&error))
+            }
+        }
+    }
+
     async fn act(&self, context: &Context, action: &Action) -> Result<(Vec<arrow_flight::Result>, Option<String>)> {
         context.caller.trail.action(&action.r#type);
         if !is_sql_action(&action.r#type) {
@@ -241,16 +256,8 @@ impl FlightService for Service {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let (call, context) = self.begin(&request, "do_get").await?;
-        match self.fetch(&context, request.get_ref()).instrument(call.span().clone()).await {
-            Ok((read, fetch)) => messages(read, &self.engine, call, fetch, self.metrics.clone(), context.standing)
-                .map(Response::new)
-                .map_err(|error| to_status(&error)),
-            Err(error) => {
-                call.finish(Err(&error));
-                Err(to_status(&error))
-            }
-        }
+        let messages = self.get(request).await?;
+        Ok(messages.map(|messages| messages.map_ok(Message::into_flight_data).boxed()))
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {

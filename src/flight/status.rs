@@ -1,5 +1,6 @@
 //! Errors as gRPC statuses. The only place that makes a [`Status`].
 
+use http::header::{HeaderMap, HeaderValue};
 use tonic::{Code, Status};
 
 use crate::error::{Error, Kind, clip};
@@ -22,6 +23,21 @@ pub(super) fn to_status(error: &Error) -> Status {
         Kind::Internal => Code::Internal,
     };
     Status::new(code, clip(error.to_string()))
+}
+
+/// The status of a call that went well.
+pub(super) fn success() -> Status {
+    Status::new(Code::Ok, "")
+}
+
+/// A status as the headers that end a body.
+pub(super) fn to_trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // A message that no header can hold must not hide that the call failed.
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from(status.code() as i32));
+    }
+    trailers
 }
 
 /// What the transport says of a stream that a client sends.
