@@ -11,6 +11,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chunk::Chunk;
+use super::compression::CompressionTrials;
 use super::encode::{EncodedChunk, LoadColumn, encode_chunk};
 use super::form::StoredForm;
 use super::schema::{LOAD_COLUMN, ROW_COLUMN};
@@ -123,7 +124,7 @@ impl Edit {
         moved.retain(|batch| batch.num_rows() > 0);
         let stays = match stays.is_empty() {
             true => None,
-            false => Some(encode_chunk(&form.stored, &stays, LoadColumn::InBatches)?),
+            false => Some(encode_chunk(&form.stored, &stays, LoadColumn::InBatches, &CompressionTrials::default())?),
         };
         Ok(Left { stays, moved, touched })
     }

@@ -1,5 +1,6 @@
 //! One chunk as a Parquet file.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -8,7 +9,6 @@ use arrow::datatypes::{
     DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
 use bytes::Bytes;
-use hashbrown::HashSet;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
@@ -19,6 +19,7 @@ use parquet::schema::types::ColumnPath;
 
 use super::buffers::slice_bytes;
 use super::chunk::LoadRows;
+use super::compression::CompressionTrials;
 use super::convert::physical_field;
 use super::delta::FORMAT_PROPERTY;
 use super::record::FORMAT_VERSION;
@@ -72,11 +73,16 @@ pub(super) enum LoadColumn {
     InBatches,
 }
 
-/// Encodes stored-form batches of one partition, in the order of their rows.
+/// Encodes stored-form batches of one partition, in the order of their rows. Chunks of one writer share their trials.
 ///
 /// # Errors
 /// [`Kind::Internal`](crate::error::Kind::Internal) when Parquet refuses a stored type.
-pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load: LoadColumn) -> Result<EncodedChunk> {
+pub(super) fn encode_chunk(
+    schema: &SchemaRef,
+    batches: &[RecordBatch],
+    load: LoadColumn,
+    trials: &CompressionTrials,
+) -> Result<EncodedChunk> {
     // Small pieces cost more to encode one by one than to join first; joining large ones would double their memory.
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let small = batches.len() > MAX_PIECES && rows / batches.len() < SMALL_PIECE_ROWS;
@@ -86,7 +92,9 @@ pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load: Lo
     let pieces = pieces.iter().map(|piece| finish_columns(piece, load, &remainders)).collect::<Result<Vec<_>>>()?;
     let Some(first) = pieces.first() else { return Err(Error::internal("a chunk without rows")) };
     let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
-    let options = ArrowWriterOptions::new().with_properties(properties(&pieces)?).with_skip_arrow_metadata(true);
+    let uncompressed = trials.uncompressed();
+    let properties = properties(&pieces, &uncompressed)?;
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
     // Grown step by step, a buffer of this size would be copied several times.
     let mut file = Vec::with_capacity(pieces.iter().map(slice_bytes).sum::<usize>());
     let mut writer = ArrowWriter::try_new_with_options(&mut file, first.schema(), options).map_err(broken)?;
@@ -94,6 +102,7 @@ pub(super) fn encode_chunk(schema: &SchemaRef, batches: &[RecordBatch], load: Lo
         writer.write(piece).map_err(broken)?;
     }
     let metadata = writer.close().map_err(broken)?;
+    trials.learn(&metadata, &uncompressed);
     let stats = delta_stats(&metadata, &first.schema())?;
     Ok(EncodedChunk { file: file.into(), loads: loads_of(&pieces)?, stats, remainders })
 }
@@ -152,7 +161,7 @@ fn loads_of(pieces: &[RecordBatch]) -> Result<Vec<LoadRows>> {
     Ok(loads)
 }
 
-fn properties(pieces: &[RecordBatch]) -> Result<WriterProperties> {
+fn properties(pieces: &[RecordBatch], uncompressed: &HashSet<ColumnPath>) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::internal("unknown zstd level").because(error))?;
     let row_column = ColumnPath::from(ROW_COLUMN);
     let rows: usize = pieces.iter().map(RecordBatch::num_rows).sum();
@@ -169,6 +178,9 @@ fn properties(pieces: &[RecordBatch]) -> Result<WriterProperties> {
         // Ascending numbers: their differences take almost no space, a dictionary would take them all.
         .set_column_dictionary_enabled(row_column.clone(), false)
         .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);
+    for path in uncompressed {
+        properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+    }
     let Some(longest) = pieces.iter().max_by_key(|piece| piece.num_rows()) else { return Ok(properties.build()) };
     for (place, field) in longest.schema().fields().iter().enumerate() {
         let path = ColumnPath::from(vec![field.name().clone()]);
@@ -209,7 +221,7 @@ fn is_mostly_distinct(column: &ArrayRef) -> bool {
 }
 
 fn distinct<T: std::hash::Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T) -> usize {
-    rows.iter().map(|row| value(*row)).collect::<HashSet<T>>().len()
+    rows.iter().map(|row| value(*row)).collect::<hashbrown::HashSet<T>>().len()
 }
 
 /// Whether a float column holds NaN. Nested floats have no bounds in any index of ours, but Parquet's own would mislead
@@ -231,7 +243,7 @@ fn holds_nan(column: &ArrayRef) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Float64Array, Int32Array};
+    use arrow::array::{Float64Array, Int32Array, StringArray};
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;
@@ -249,7 +261,13 @@ mod tests {
     #[test]
     fn a_column_with_nan_has_no_bounds_and_zero_remainders_are_left_out() {
         let batch = frame(vec![1.0, f64::NAN], vec![0, 0]);
-        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7)).unwrap();
+        let chunk = encode_chunk(
+            &batch.schema(),
+            std::slice::from_ref(&batch),
+            LoadColumn::One(7),
+            &CompressionTrials::default(),
+        )
+        .unwrap();
         assert!(chunk.remainders.is_empty());
         assert!(!chunk.stats.contains(r#""x":1"#), "{}", chunk.stats);
         let reader = SerializedFileReader::new(chunk.file).unwrap();
@@ -262,8 +280,42 @@ mod tests {
     #[test]
     fn bounds_and_remainders_are_kept_where_they_mean_something() {
         let batch = frame(vec![1.0, 2.5], vec![0, 999]);
-        let chunk = encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7)).unwrap();
+        let chunk = encode_chunk(
+            &batch.schema(),
+            std::slice::from_ref(&batch),
+            LoadColumn::One(7),
+            &CompressionTrials::default(),
+        )
+        .unwrap();
         assert_eq!(chunk.remainders, ["__pdb_ns_t"]);
         assert!(chunk.stats.contains(r#""maxValues":{"#) && chunk.stats.contains(r#""x":2.5"#), "{}", chunk.stats);
+    }
+
+    #[test]
+    fn later_chunks_compress_what_was_worth_it_and_now_and_then_all() {
+        let noise =
+            |row: i64| f64::from_bits(0x3ff0_0000_0000_0000 | (row as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12);
+        let batch = RecordBatch::try_from_iter([
+            ("noise", Arc::new(Float64Array::from_iter_values((0..4_000).map(noise))) as ArrayRef),
+            ("text", Arc::new(StringArray::from_iter_values((0..4_000).map(|row| format!("row number {row}"))))),
+            (ROW_COLUMN, Arc::new(Int64Array::from_iter_values(0..4_000))),
+        ])
+        .unwrap();
+        let trials = CompressionTrials::default();
+        let compressed = || {
+            let chunk =
+                encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7), &trials).unwrap();
+            let reader = SerializedFileReader::new(chunk.file).unwrap();
+            let columns = reader.metadata().row_group(0).columns();
+            let compressed = columns.iter().filter(|column| column.compression() != Compression::UNCOMPRESSED);
+            compressed.map(|column| column.column_path().string()).collect::<Vec<_>>()
+        };
+        for chunk in 0..34 {
+            let expected: &[&str] = match chunk {
+                0..16 | 32 => &["noise", "text", LOAD_COLUMN, ROW_COLUMN],
+                _ => &["text"],
+            };
+            assert_eq!(compressed(), expected, "chunk {chunk}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::assembly::OUTPUT_ROWS;
 use super::blocking::on_thread;
 use super::chunk::Chunk;
+use super::compression::CompressionTrials;
 use super::convert::recast;
 use super::dataset::Dataset;
 use super::encode::{EncodedChunk, LoadColumn, WrittenChunk, encode_chunk};
@@ -146,7 +147,7 @@ async fn rewrite(dataset: &Dataset, columns: &Columns, chunk: &Chunk, kept: &[i6
             batches.push(in_stored_types(&batch, &columns)?);
         }
         let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        encode_chunk(&schema, &batches, LoadColumn::InBatches)
+        encode_chunk(&schema, &batches, LoadColumn::InBatches, &CompressionTrials::default())
     })
     .await?;
     store_beside(dataset, chunk, encoded).await

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::buffers::slice_bytes;
+use super::compression::CompressionTrials;
 use super::encode::{LoadColumn, WrittenChunk, encode_chunk};
 use super::keys::{KeyColumn, partition_folder};
 use super::split::ReadyChunk;
@@ -30,6 +31,7 @@ pub(super) struct ChunkWriter {
     schema: SchemaRef,
     keys: Arc<[KeyColumn]>,
     load: LoadColumn,
+    trials: Arc<CompressionTrials>,
     permits: Arc<Semaphore>,
     batch: WriteBatch,
     tasks: JoinSet<Result<(usize, WrittenChunk)>>,
@@ -48,8 +50,8 @@ impl ChunkWriter {
     ) -> Self {
         let permits = Arc::new(Semaphore::new(PERMITS));
         let (tasks, written) = (JoinSet::new(), Vec::new());
-        let batch = WriteBatch::default();
-        Self { store, root, schema, keys, load, permits, batch, tasks, written, submitted: 0 }
+        let (batch, trials) = (WriteBatch::default(), Arc::default());
+        Self { store, root, schema, keys, load, trials, permits, batch, tasks, written, submitted: 0 }
     }
 
     /// Begins to write a chunk, as soon as there is room for it.
@@ -66,12 +68,13 @@ impl ChunkWriter {
         let permit = permit.map_err(|error| Error::internal("the chunk writer was closed").because(error))?;
         let (store, root, schema) = (Arc::clone(&self.store), self.root.clone(), Arc::clone(&self.schema));
         let (keys, load, number) = (Arc::clone(&self.keys), self.load, self.submitted);
-        let options = self.batch.options();
+        let (trials, options) = (Arc::clone(&self.trials), self.batch.options());
         self.submitted += 1;
         self.tasks.spawn(async move {
             let folder = partition_folder(&keys, &chunk.ranges);
             let path = format!("{folder}{}.parquet", clock::new_ulid());
-            let encoded = tokio::task::spawn_blocking(move || encode_chunk(&schema, &chunk.batches, load)).await;
+            let encoded =
+                tokio::task::spawn_blocking(move || encode_chunk(&schema, &chunk.batches, load, &trials)).await;
             let encoded = encoded.map_err(|error| Error::internal("encoding a chunk broke off").because(error))??;
             let location = chunk_location(&root, &path)?;
             let bytes = encoded.file.len() as u64;
