@@ -73,11 +73,14 @@ impl Assembly {
     /// than were announced.
     pub(super) fn add(&self, batch: &RecordBatch) -> Result<()> {
         let batch = ascending(batch)?;
-        let rank = |place: &i64| {
-            let rank = place.checked_sub(self.first).filter(|rank| (0..self.spread as i64).contains(rank));
-            rank.map(|rank| rank as u32).ok_or_else(damaged)
-        };
-        let ranks = places(&batch)?.iter().map(rank).collect::<Result<Vec<u32>>>()?;
+        let places = places(&batch)?;
+        let is_within =
+            |place: &i64| place.checked_sub(self.first).is_some_and(|rank| (0..self.spread as i64).contains(&rank));
+        // They ascend, so that the outermost speak for all.
+        if !places.first().into_iter().chain(places.last()).all(is_within) {
+            return Err(damaged());
+        }
+        let ranks: Vec<u32> = places.iter().map(|place| place.wrapping_sub(self.first) as u32).collect();
         let (schema, columns) = without_places(&batch)?;
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.rows = taken.rows.checked_add(ranks.len()).filter(|rows| *rows <= self.capacity).ok_or_else(damaged)?;

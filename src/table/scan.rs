@@ -8,6 +8,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
+use futures::future::{TryFutureExt, try_join_all};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::{GetResultPayload, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
@@ -27,10 +28,19 @@ use super::writer::chunk_location;
 use crate::error::{Error, Result};
 use crate::storage::store_error;
 
-/// Chunks that one read fetches and decodes ahead of its consumer.
-const CHUNKS_AHEAD: usize = 3;
-/// Arrow bytes of them; of larger chunks fewer are decoded ahead.
+/// Portions that one read fetches and decodes ahead of its consumer.
+const PORTIONS_AHEAD: usize = 3;
+/// Arrow bytes of them; of larger ones fewer are decoded ahead.
 const BYTES_AHEAD: u64 = 32 << 20;
+/// Small chunks are fetched together and decoded one after the other, since handing work to a thread takes as long as
+/// some thousand rows: so many rows (fewer where they are long),
+const PORTION_ROWS: u64 = 32_768;
+/// so many bytes of their files,
+const PORTION_BYTES: u64 = 4 << 20;
+/// and so many chunks, of which each is an open file.
+const PORTION_CHUNKS: usize = 4;
+/// Batches that are put in order ahead of the consumer.
+const BATCHES_AHEAD: usize = 3;
 
 /// Places that there may be for each row, for rows that are put in order by a table of places.
 const MAX_SPREAD_PER_ROW: i64 = 8;
@@ -115,18 +125,11 @@ impl Scan {
 
     /// Chunks one after the other, some decoded ahead.
     fn stream_apart(self: Arc<Self>, chunks: Vec<PlacedChunk>) -> BoxStream<'static, Result<RecordBatch>> {
-        let ahead = self.chunks_ahead(&chunks);
-        stream::iter(chunks)
-            .map(move |chunk| {
+        let ahead = self.portions_ahead(&chunks);
+        stream::iter(portions(chunks, self.portion_rows()))
+            .map(move |portion| {
                 let scan = Arc::clone(&self);
-                async move {
-                    let file = scan.fetch_chunk(&chunk.selected).await?;
-                    on_thread(move || {
-                        let batches = scan.decode(file.contents()?, &chunk.selected, false)?;
-                        batches.iter().map(|batch| scan.finish(batch)).collect()
-                    })
-                    .await
-                }
+                Arc::clone(&self).decode_portion(portion, false, move |batch| scan.finish(batch))
             })
             .buffered(ahead)
             .map_ok(|batches: Vec<RecordBatch>| stream::iter(batches.into_iter().map(Ok)))
@@ -134,16 +137,40 @@ impl Scan {
             .boxed()
     }
 
-    fn chunks_ahead(&self, chunks: &[PlacedChunk]) -> usize {
+    fn portions_ahead(&self, chunks: &[PlacedChunk]) -> usize {
         let most_rows = chunks.iter().map(|chunk| chunk.selected.chunk.rows).max().unwrap_or_default();
-        let largest = most_rows.saturating_mul(self.bytes_per_row).max(1);
-        ((BYTES_AHEAD / largest) as usize).clamp(1, CHUNKS_AHEAD)
+        let largest = most_rows.max(self.portion_rows()).saturating_mul(self.bytes_per_row).max(1);
+        ((BYTES_AHEAD / largest) as usize).clamp(1, PORTIONS_AHEAD)
+    }
+
+    fn portion_rows(&self) -> u64 {
+        PORTION_ROWS.min(BYTES_AHEAD / PORTIONS_AHEAD as u64 / self.bytes_per_row.max(1))
+    }
+
+    /// Fetches the chunks of a portion and gives what `work` makes of each of their batches.
+    async fn decode_portion<T: Send + 'static>(
+        self: Arc<Self>,
+        portion: Vec<PlacedChunk>,
+        with_places: bool,
+        work: impl Fn(&RecordBatch) -> Result<T> + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let files = try_join_all(portion.iter().map(|chunk| self.fetch_chunk(&chunk.selected))).await?;
+        on_thread(move || {
+            let mut done = Vec::with_capacity(files.len());
+            for (file, chunk) in files.into_iter().zip(&portion) {
+                for batch in self.decode(file.contents()?, &chunk.selected, with_places)? {
+                    done.push(work(&batch)?);
+                }
+            }
+            Ok(done)
+        })
+        .await
     }
 
     /// Chunks whose rows are to be put in order.
     fn stream_mixed(self: Arc<Self>, chunks: Vec<PlacedChunk>) -> BoxStream<'static, Result<RecordBatch>> {
         let window = window_rows(&chunks, self.bytes_per_row, self.read.settings.order_bytes);
-        let ahead = self.chunks_ahead(&chunks);
+        let ahead = self.portions_ahead(&chunks);
         match window {
             None => self.stream_assembled(chunks, ahead),
             Some(rows) => self.stream_windows(chunks, ahead, rows),
@@ -166,16 +193,10 @@ impl Scan {
                 return scan.find_sparse(chunks, ahead).await;
             }
             let assembly = Arc::new(Assembly::new(rows, first, last)?);
-            let adding = stream::iter(chunks.into_iter().map(Ok)).try_for_each_concurrent(ahead, |chunk| {
-                let (scan, assembly) = (Arc::clone(&scan), Arc::clone(&assembly));
-                async move {
-                    let file = scan.fetch_chunk(&chunk.selected).await?;
-                    on_thread(move || {
-                        let batches = scan.decode(file.contents()?, &chunk.selected, true)?;
-                        batches.iter().try_for_each(|batch| assembly.add(batch))
-                    })
-                    .await
-                }
+            let adding = stream::iter(portions(chunks, scan.portion_rows()).into_iter().map(Ok));
+            let adding = adding.try_for_each_concurrent(ahead, |portion| {
+                let assembly = Arc::clone(&assembly);
+                Arc::clone(&scan).decode_portion(portion, true, move |batch| assembly.add(batch)).map_ok(drop)
             });
             adding.await?;
             let assembly = Arc::into_inner(assembly).ok_or_else(|| Error::internal("rows are still being added"))?;
@@ -186,13 +207,8 @@ impl Scan {
 
     /// The order of few rows whose places lie far apart, as a filter leaves them.
     async fn find_sparse(self: &Arc<Self>, chunks: Vec<PlacedChunk>, ahead: usize) -> Result<Order> {
-        let decoded = stream::iter(chunks).map(|chunk| {
-            let scan = Arc::clone(self);
-            async move {
-                let file = scan.fetch_chunk(&chunk.selected).await?;
-                on_thread(move || scan.decode(file.contents()?, &chunk.selected, true)).await
-            }
-        });
+        let decoded = stream::iter(portions(chunks, self.portion_rows()))
+            .map(|portion| Arc::clone(self).decode_portion(portion, true, |batch| Ok(batch.clone())));
         let batches: Vec<Vec<RecordBatch>> = decoded.buffer_unordered(ahead).try_collect().await?;
         on_thread(move || Order::find_sparse(&batches.concat())).await
     }
@@ -205,14 +221,8 @@ impl Scan {
         rows: i64,
     ) -> BoxStream<'static, Result<RecordBatch>> {
         let scan = Arc::clone(&self);
-        let decoded = stream::iter(chunks)
-            .map(move |chunk| {
-                let scan = Arc::clone(&scan);
-                async move {
-                    let file = scan.fetch_chunk(&chunk.selected).await?;
-                    on_thread(move || scan.decode(file.contents()?, &chunk.selected, true)).await
-                }
-            })
+        let decoded = stream::iter(portions(chunks, self.portion_rows()))
+            .map(move |portion| Arc::clone(&scan).decode_portion(portion, true, |batch| Ok(batch.clone())))
             .buffer_unordered(ahead);
         let settings = &self.read.settings;
         let windows = Windows::new(rows, settings.order_bytes, settings.spill_folder.clone());
@@ -238,7 +248,7 @@ impl Scan {
                 let (scan, order) = (Arc::clone(&self), Arc::clone(&order));
                 on_thread(move || scan.finish(&order.output(number)?))
             })
-            .buffered(CHUNKS_AHEAD)
+            .buffered(BATCHES_AHEAD)
             .boxed()
     }
 
@@ -355,6 +365,25 @@ impl Scan {
     }
 }
 
+/// Cuts chunks into portions, in their order: a chunk each, or several of at most `most_rows` together.
+fn portions(chunks: Vec<PlacedChunk>, most_rows: u64) -> Vec<Vec<PlacedChunk>> {
+    let mut portions: Vec<Vec<PlacedChunk>> = Vec::new();
+    let (mut rows, mut bytes) = (0u64, 0u64);
+    for placed in chunks {
+        let chunk = &placed.selected.chunk;
+        (rows, bytes) = (rows.saturating_add(chunk.rows), bytes.saturating_add(chunk.bytes));
+        let fits = rows <= most_rows && bytes <= PORTION_BYTES;
+        match portions.last_mut().filter(|portion| fits && portion.len() < PORTION_CHUNKS) {
+            Some(portion) => portion.push(placed),
+            None => {
+                (rows, bytes) = (chunk.rows, chunk.bytes);
+                portions.push(vec![placed]);
+            }
+        }
+    }
+    portions
+}
+
 /// A chunk as the store gave it.
 enum Fetched {
     /// An open local file and its size, to be read on the thread that decodes it.
@@ -395,4 +424,39 @@ fn assemble(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| Error::corrupt("stored rows do not fit the schema they were loaded with").because(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::{Chunk, LoadRows};
+    use super::*;
+
+    fn chunk(rows: u64, bytes: u64) -> PlacedChunk {
+        let loads = Box::new([LoadRows { load_id: 1, rows, first: 0, last: rows as i64 - 1 }]);
+        let chunk = Chunk {
+            path: String::new(),
+            bytes,
+            rows,
+            loads,
+            number: 1,
+            stats: Box::default(),
+            added: 0,
+            removed: None,
+        };
+        let places = (0, rows as i64 - 1);
+        PlacedChunk { selected: SelectedChunk { chunk: Arc::new(chunk), loads: None }, places, rows }
+    }
+
+    #[test]
+    fn portions_are_bounded_in_rows_bytes_and_chunks() {
+        let small = vec![(10, 10); PORTION_CHUNKS + 1];
+        let wide = vec![(10, PORTION_BYTES / 2), (10, PORTION_BYTES / 2), (10, 10)];
+        let long = vec![(60, 10), (60, 10), (1_000, 10), (1, 10)];
+        for (chunks, wanted) in [(small, vec![PORTION_CHUNKS, 1]), (wide, vec![2, 1]), (long, vec![1, 1, 1, 1])] {
+            let chunks = chunks.into_iter().map(|(rows, bytes)| chunk(rows, bytes)).collect();
+            let lengths: Vec<usize> = portions(chunks, 100).iter().map(Vec::len).collect();
+            assert_eq!(lengths, wanted);
+        }
+        assert!(portions(Vec::new(), 100).is_empty());
+    }
 }
