@@ -13,12 +13,18 @@ use arrow::compute::take;
 use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
+use super::buffers::slice_bytes;
 use super::gather::{Run, Window, gather};
 use super::schema::ROW_COLUMN;
 use crate::error::{Error, Result};
 
-/// Rows of a batch that is handed on.
+/// Rows of a batch that is decoded at a time.
 pub(super) const OUTPUT_ROWS: usize = 65_536;
+/// Rows of a window: of more, its columns do not fit in the processor's cache; of fewer, the runs that it is made of
+/// are so short that finding them takes longer than copying them.
+const WINDOW_ROWS: usize = 131_072;
+/// And its bytes, where rows are long.
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// The places of a batch's rows.
 ///
@@ -44,6 +50,7 @@ struct Taken {
     schema: Option<SchemaRef>,
     parts: Vec<Part>,
     rows: usize,
+    bytes: usize,
 }
 
 /// The rows of a batch.
@@ -82,8 +89,10 @@ impl Assembly {
         }
         let ranks: Vec<u32> = places.iter().map(|place| place.wrapping_sub(self.first) as u32).collect();
         let (schema, columns) = without_places(&batch)?;
+        let bytes = slice_bytes(&batch);
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.rows = taken.rows.checked_add(ranks.len()).filter(|rows| *rows <= self.capacity).ok_or_else(damaged)?;
+        taken.bytes = taken.bytes.saturating_add(bytes);
         taken.schema.get_or_insert(schema);
         taken.parts.push(Part { ranks, columns });
         Ok(())
@@ -94,7 +103,7 @@ impl Assembly {
     /// # Errors
     /// [`Kind::Corrupt`](crate::error::Kind::Corrupt) when two rows have the same place.
     pub(super) fn finish(self) -> Result<Order> {
-        let Taken { schema, mut parts, rows } = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Taken { schema, mut parts, rows, bytes } = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut places = PlaceSet::new(self.spread);
         for rank in parts.iter().flat_map(|part| &part.ranks) {
             if !places.insert(*rank) {
@@ -108,7 +117,8 @@ impl Assembly {
                 *rank = counted.before(*rank);
             }
         }
-        Ok(Order { schema: schema.unwrap_or_else(|| Arc::new(Schema::empty())), parts, rows })
+        let schema = schema.unwrap_or_else(|| Arc::new(Schema::empty()));
+        Ok(Order { schema, parts, rows, window_rows: window_rows(rows, bytes) })
     }
 }
 
@@ -177,6 +187,11 @@ pub(super) struct Order {
     schema: SchemaRef,
     parts: Vec<Part>,
     rows: usize,
+    window_rows: usize,
+}
+
+fn window_rows(rows: usize, bytes: usize) -> usize {
+    (WINDOW_BYTES / (bytes / rows.max(1)).max(1)).clamp(1, WINDOW_ROWS)
 }
 
 impl Order {
@@ -221,12 +236,13 @@ impl Order {
                 part.ranks.push(rank as u32);
             }
         }
-        Ok(Self { schema, parts, rows: rows.len() })
+        let bytes = batches.iter().map(slice_bytes).sum();
+        Ok(Self { schema, parts, rows: rows.len(), window_rows: window_rows(rows.len(), bytes) })
     }
 
     /// How many batches come out.
     pub(super) fn outputs(&self) -> usize {
-        self.rows.div_ceil(OUTPUT_ROWS)
+        self.rows.div_ceil(self.window_rows)
     }
 
     /// The batch of this number, its rows in order, without their places.
@@ -234,8 +250,8 @@ impl Order {
     /// # Errors
     /// [`Kind::Internal`](crate::error::Kind::Internal) when the batches differ in form.
     pub(super) fn output(&self, number: usize) -> Result<RecordBatch> {
-        let first = number * OUTPUT_ROWS;
-        let window = Window { first: first as u32, rows: self.rows.saturating_sub(first).min(OUTPUT_ROWS) };
+        let first = number * self.window_rows;
+        let window = Window { first: first as u32, rows: self.rows.saturating_sub(first).min(self.window_rows) };
         let parts: Vec<(&Part, Range<usize>)> =
             self.parts.iter().map(|part| (part, part.rows_in(window))).filter(|(_, rows)| !rows.is_empty()).collect();
         let column = |place: usize| {
@@ -270,4 +286,17 @@ pub(super) fn out_of_form(error: ArrowError) -> Error {
 
 fn damaged() -> Error {
     Error::corrupt("the places of a chunk's rows are damaged")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_bounded_in_rows_and_bytes() {
+        assert_eq!(window_rows(1_000_000, 80_000_000), WINDOW_ROWS);
+        assert_eq!(window_rows(1_000, 16 << 20), 1_000);
+        assert_eq!(window_rows(10, 10 << 30), 1);
+        assert_eq!(window_rows(0, 0), WINDOW_ROWS);
+    }
 }
