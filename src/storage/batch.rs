@@ -22,12 +22,17 @@ const SYNCED_SINGLY: usize = 24;
 #[derive(Debug, Clone, Default)]
 pub struct WriteBatch(Arc<Mutex<Unsynced>>);
 
+/// Files and folders after which the file system is flushed while more come.
+const FLUSHED_TOGETHER: usize = 150;
+
 #[derive(Debug, Default)]
 struct Unsynced {
     /// The folder of the store. It is open from before the first write on: then `syncfs` tells of every write since
     /// that failed, whoever else asked before.
     root: Option<File>,
     paths: BTreeSet<PathBuf>,
+    /// How often it was flushed before the end.
+    flushes: usize,
 }
 
 impl WriteBatch {
@@ -65,6 +70,21 @@ impl WriteBatch {
     /// Notes files that were written, and folders in which something was made.
     pub(super) fn note(&self, paths: impl IntoIterator<Item = PathBuf>) {
         self.unsynced().paths.extend(paths);
+    }
+
+    /// Flushes what has come together, when that is much: then the disk works while the rest is made, and little is
+    /// left for the end.
+    pub(super) fn flush_early(&self, root: &FsPath) {
+        let mut unsynced = self.unsynced();
+        if unsynced.paths.len() / FLUSHED_TOGETHER <= unsynced.flushes || !flushes_tell_of_errors() {
+            return;
+        }
+        unsynced.flushes += 1;
+        drop(unsynced);
+        // Should it fail, the flush at the end says so: the folder that it asks of was open before.
+        if let Err(error) = File::open(root).and_then(|root| flush(&root)) {
+            tracing::debug!(%error, "an early flush failed");
+        }
     }
 
     fn unsynced(&self) -> MutexGuard<'_, Unsynced> {

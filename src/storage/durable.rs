@@ -111,6 +111,7 @@ fn put_unsynced(root: &FsPath, target: &FsPath, payload: &PutPayload, batch: &Wr
     match write_new(target, payload) {
         Ok(_) => {
             batch.note(changed);
+            batch.flush_early(root);
             Ok(())
         }
         Err(error) => {
@@ -206,8 +207,8 @@ mod tests {
     async fn what_is_put_in_a_batch_is_there_once_it_is_settled() {
         let folder = tempfile::tempdir().unwrap();
         let store = DurableLocalStore::new(folder.path()).unwrap();
-        // Few are synced one by one, many by one flush.
-        for files in [1, 40] {
+        // Few are synced one by one, many by one flush, and of very many some before the end.
+        for files in [1, 40, 200] {
             let batch = WriteBatch::default();
             for number in 0..files {
                 let path = Path::parse(format!("{files}/{number}/chunk")).unwrap();
