@@ -1,8 +1,9 @@
 //! Sorts the rows of a batch into groups, keeping their order within each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashMap;
 
@@ -14,6 +15,11 @@ pub(super) type GroupKey = u128;
 
 /// Groups that are found without a look into the map.
 const RECENT_GROUPS: usize = 1_024;
+
+/// Rows from which on columns are sorted on several threads,
+const PARALLEL_ROWS: usize = 100_000;
+/// and on how many at most.
+const COLUMNS_AT_ONCE: usize = 4;
 
 /// Which group each row of a batch belongs to.
 pub(super) struct Groups {
@@ -121,15 +127,43 @@ fn scatter_batches(schema: &SchemaRef, batches: &[RecordBatch], targets: &[u32])
         }
         gather(&runs, window)
     };
-    let columns = (0..schema.fields().len()).map(column).collect::<Result<Vec<_>>>()?;
+    let columns = schema.fields().len();
+    let threads = if window.rows < PARALLEL_ROWS { 1 } else { COLUMNS_AT_ONCE };
+    let columns = side_by_side(columns, threads, column)?;
     let options = RecordBatchOptions::new().with_row_count(Some(window.rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
         .map_err(|error| Error::internal("a batch could not be split").because(error))
 }
 
+/// Makes columns on several threads: the rest of the load waits for them.
+fn side_by_side(
+    columns: usize,
+    threads: usize,
+    column: impl Fn(usize) -> Result<ArrayRef> + Sync,
+) -> Result<Vec<ArrayRef>> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(threads);
+    if threads < 2 {
+        return (0..columns).map(column).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let places =
+            std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|place| *place < columns);
+        places.map(|place| Ok((place, column(place)?))).collect::<Result<Vec<_>>>()
+    };
+    let mut made = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let broken = |_| Error::internal("splitting a batch broke off");
+        workers.into_iter().map(|worker| worker.join().map_err(broken)?).collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    made.sort_by_key(|(place, _)| *place);
+    Ok(made.into_iter().map(|(_, column)| column).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{BooleanArray, Float64Array, StringArray, TimestampMicrosecondArray};
     use proptest::prelude::*;
 
     use super::*;
@@ -142,6 +176,19 @@ mod tests {
         let columns: [(&str, ArrayRef); 4] =
             [("t", Arc::new(instants)), ("f", Arc::new(floats)), ("s", Arc::new(texts)), ("b", Arc::new(flags))];
         RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
+    }
+
+    #[test]
+    fn columns_keep_their_places_whoever_makes_them() {
+        let column = |place: usize| Ok(Arc::new(arrow::array::Int64Array::from(vec![place as i64])) as ArrayRef);
+        for threads in [1, 4] {
+            let made = side_by_side(20, threads, column).unwrap();
+            let expected: Vec<ArrayRef> = (0..20).map(|place| column(place).unwrap()).collect();
+            assert_eq!(made, expected);
+            let fails = |place| if place == 7 { Err(Error::internal("7")) } else { column(place) };
+            assert!(side_by_side(20, threads, fails).is_err());
+            assert!(side_by_side(0, threads, column).unwrap().is_empty());
+        }
     }
 
     proptest! {

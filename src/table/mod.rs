@@ -7,7 +7,8 @@
 //! | `snapshot`, `replay`, `chunk`, `stats` | the state at one commit: versions, columns, chunks and their bounds |
 //! | `record` | what a commit says of its versions |
 //! | `command` | a load as callers ask for it, and what they are told of it |
-//! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `encode`, `compression`, `writer` | from batches to chunks |
+//! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `writer` | from batches to partitions |
+//! | `encode`, `compression` | from partitions to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `gather`, `dictionaries` | from versions to batches |
 //! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
