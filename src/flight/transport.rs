@@ -187,7 +187,8 @@ mod tests {
             metadata in proptest::collection::vec(any::<u8>(), 0..20),
             lengths in proptest::collection::vec(0usize..3 * SMALL_PIECE_BYTES, 0..12),
         ) {
-            let envelope = FlightData { data_header: header.into(), app_metadata: metadata.into(), ..Default::default() };
+            let (data_header, app_metadata) = (header.into(), metadata.into());
+            let envelope = FlightData { data_header, app_metadata, ..Default::default() };
             let pieces = lengths.iter().enumerate().map(|(number, length)| vec![number as u8; *length].into());
             let message = Message { envelope, body: pieces.collect() };
             let written = framed(Message { envelope: message.envelope.clone(), body: message.body.clone() }).unwrap();
