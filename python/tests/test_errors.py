@@ -116,10 +116,10 @@ def test_a_server_that_is_not_there():
 
 def test_a_call_that_takes_longer_than_the_timeout():
     # Who listens and never answers; a server of ours can be quicker than the shortest timeout.
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with DataFrameClient(f"grpc://127.0.0.1:{silent.getsockname()[1]}", timeout=0.001) as client:
-            with pytest.raises(DeadlineExceededError) as caught:
-                client.get_dataframe("a")
+    silent = socket.create_server(("127.0.0.1", 0))
+    address = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+    with silent, DataFrameClient(address, timeout=0.001) as client, pytest.raises(DeadlineExceededError) as caught:
+        client.get_dataframe("a")
     assert isinstance(caught.value, TimeoutError)
 
 
