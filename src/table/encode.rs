@@ -258,16 +258,14 @@ mod tests {
         .unwrap()
     }
 
+    fn encoded(batch: &RecordBatch, trials: &CompressionTrials) -> EncodedChunk {
+        encode_chunk(&batch.schema(), std::slice::from_ref(batch), LoadColumn::One(7), trials).unwrap()
+    }
+
     #[test]
     fn a_column_with_nan_has_no_bounds_and_zero_remainders_are_left_out() {
         let batch = frame(vec![1.0, f64::NAN], vec![0, 0]);
-        let chunk = encode_chunk(
-            &batch.schema(),
-            std::slice::from_ref(&batch),
-            LoadColumn::One(7),
-            &CompressionTrials::default(),
-        )
-        .unwrap();
+        let chunk = encoded(&batch, &CompressionTrials::default());
         assert!(chunk.remainders.is_empty());
         assert!(!chunk.stats.contains(r#""x":1"#), "{}", chunk.stats);
         let reader = SerializedFileReader::new(chunk.file).unwrap();
@@ -280,13 +278,7 @@ mod tests {
     #[test]
     fn bounds_and_remainders_are_kept_where_they_mean_something() {
         let batch = frame(vec![1.0, 2.5], vec![0, 999]);
-        let chunk = encode_chunk(
-            &batch.schema(),
-            std::slice::from_ref(&batch),
-            LoadColumn::One(7),
-            &CompressionTrials::default(),
-        )
-        .unwrap();
+        let chunk = encoded(&batch, &CompressionTrials::default());
         assert_eq!(chunk.remainders, ["__pdb_ns_t"]);
         assert!(chunk.stats.contains(r#""maxValues":{"#) && chunk.stats.contains(r#""x":2.5"#), "{}", chunk.stats);
     }
@@ -303,8 +295,7 @@ mod tests {
         .unwrap();
         let trials = CompressionTrials::default();
         let compressed = || {
-            let chunk =
-                encode_chunk(&batch.schema(), std::slice::from_ref(&batch), LoadColumn::One(7), &trials).unwrap();
+            let chunk = encoded(&batch, &trials);
             let reader = SerializedFileReader::new(chunk.file).unwrap();
             let columns = reader.metadata().row_group(0).columns();
             let compressed = columns.iter().filter(|column| column.compression() != Compression::UNCOMPRESSED);
