@@ -255,6 +255,7 @@ impl FlightService for Service {
         self.answer(call, self.reader(&context).schema(request.get_ref())).await
     }
 
+    /// The trait's form of it; what comes over the wire is answered by `transport`, without this copy.
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
         let messages = self.get(request).await?;
         Ok(messages.map(|messages| messages.map_ok(Message::into_flight_data).boxed()))

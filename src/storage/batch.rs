@@ -99,6 +99,7 @@ impl Unsynced {
             _ => self.paths.iter().try_for_each(|path| File::open(path)?.sync_all())?,
         }
         self.paths.clear();
+        self.flushes = 0;
         Ok(())
     }
 }
