@@ -1,41 +1,28 @@
 //! One chunk as a Parquet file.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
-};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowColumnWriter, ArrowWriterOptions, compute_leaves};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::schema::types::ColumnPath;
+use parquet::file::metadata::ParquetMetaData;
 
 use super::buffers::slice_bytes;
 use super::chunk::LoadRows;
 use super::compression::CompressionTrials;
 use super::convert::physical_field;
-use super::delta::FORMAT_PROPERTY;
-use super::record::FORMAT_VERSION;
+use super::encoding::ChunkForm;
 use super::schema::{LOAD_COLUMN, REMAINDER_PREFIX, ROW_COLUMN};
 use super::stats::delta_stats;
 use crate::error::{Error, Result};
 
-/// Rows of a row group: what one thread of a query decodes at a time, and what its own bounds can rule out.
-const ROW_GROUP_ROWS: usize = 131_072;
-/// Rows of a page: what is decoded together, and the least that a query can skip within a chunk.
-const PAGE_ROWS: usize = 20_000;
 /// Pieces of a chunk that are encoded as they are, however small.
 const MAX_PIECES: usize = 8;
 const SMALL_PIECE_ROWS: usize = 8_192;
-/// The fastest level: higher ones cost more time in a load than they save in reads.
-const ZSTD_LEVEL: i32 = 1;
 
 /// A chunk that is in storage, not yet part of any version.
 #[derive(Debug, Clone)]
@@ -91,20 +78,60 @@ pub(super) fn encode_chunk(
     let remainders = used_remainders(schema, pieces);
     let pieces = pieces.iter().map(|piece| finish_columns(piece, load, &remainders)).collect::<Result<Vec<_>>>()?;
     let Some(first) = pieces.first() else { return Err(Error::internal("a chunk without rows")) };
-    let broken = |error: ParquetError| Error::internal("a chunk cannot be encoded").because(error);
     let uncompressed = trials.uncompressed();
-    let properties = properties(&pieces, &uncompressed)?;
-    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let form = ChunkForm::of(&pieces, &uncompressed)?;
     // Grown step by step, a buffer of this size would be copied several times.
     let mut file = Vec::with_capacity(pieces.iter().map(slice_bytes).sum::<usize>());
-    let mut writer = ArrowWriter::try_new_with_options(&mut file, first.schema(), options).map_err(broken)?;
-    for piece in &pieces {
-        writer.write(piece).map_err(broken)?;
-    }
-    let metadata = writer.close().map_err(broken)?;
+    let metadata =
+        write(&mut file, &pieces, form).map_err(|error| Error::internal("a chunk cannot be encoded").because(error))?;
     trials.learn(&metadata, &uncompressed);
     let stats = delta_stats(&metadata, &first.schema())?;
     Ok(EncodedChunk { file: file.into(), loads: loads_of(&pieces)?, stats, remainders })
+}
+
+/// Writes a chunk: column by column, with the statistics that are known already, or as Parquet's writer does it.
+fn write(file: &mut Vec<u8>, pieces: &[RecordBatch], form: ChunkForm) -> Result<ParquetMetaData, ParquetError> {
+    let schema = pieces.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    let options = ArrowWriterOptions::new().with_properties(form.properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(file, Arc::clone(&schema), options)?;
+    let Some(statistics) = form.statistics else {
+        pieces.iter().try_for_each(|piece| writer.write(piece))?;
+        return writer.close();
+    };
+    let (mut writer, columns) = writer.into_serialized_writer()?;
+    let mut columns = columns.create_column_writers(0)?.into_iter();
+    let mut group = writer.next_row_group()?;
+    for (place, (field, known)) in schema.fields().iter().zip(statistics).enumerate() {
+        for mut column in write_column(&mut columns, field, pieces, place)? {
+            if let Some(known) = &known {
+                let metadata = column.close().metadata.clone().into_builder();
+                column.close_mut().metadata = metadata.set_statistics(known.clone()).build()?;
+            }
+            column.append_to_row_group(&mut group)?;
+        }
+    }
+    group.close()?;
+    writer.close()
+}
+
+/// Encodes the column at `place`, which takes as many of the `writers` as it has leaves.
+fn write_column(
+    writers: &mut impl Iterator<Item = ArrowColumnWriter>,
+    field: &Field,
+    pieces: &[RecordBatch],
+    place: usize,
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let mut of_column = Vec::new();
+    for piece in pieces {
+        for (number, leaf) in compute_leaves(field, piece.column(place))?.iter().enumerate() {
+            if of_column.len() == number {
+                of_column.extend(writers.next());
+            }
+            let writer: Option<&mut ArrowColumnWriter> = of_column.get_mut(number);
+            writer.ok_or_else(|| ParquetError::General("a column without a writer".into()))?.write(leaf)?;
+        }
+    }
+    of_column.into_iter().map(ArrowColumnWriter::close).collect()
 }
 
 fn join(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBatch> {
@@ -161,89 +188,10 @@ fn loads_of(pieces: &[RecordBatch]) -> Result<Vec<LoadRows>> {
     Ok(loads)
 }
 
-fn properties(pieces: &[RecordBatch], uncompressed: &HashSet<ColumnPath>) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::internal("unknown zstd level").because(error))?;
-    let row_column = ColumnPath::from(ROW_COLUMN);
-    let rows: usize = pieces.iter().map(RecordBatch::num_rows).sum();
-    // Bounds of pages say nothing more than those of the chunk when it has a single page.
-    let statistics = if rows > PAGE_ROWS { EnabledStatistics::Page } else { EnabledStatistics::Chunk };
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_statistics_enabled(statistics)
-        .set_key_value_metadata(Some(vec![KeyValue::new(FORMAT_PROPERTY.into(), FORMAT_VERSION.to_string())]))
-        .set_created_by(concat!("pandas-db version ", env!("CARGO_PKG_VERSION")).into())
-        // Ascending numbers: their differences take almost no space, a dictionary would take them all.
-        .set_column_dictionary_enabled(row_column.clone(), false)
-        .set_column_encoding(row_column, Encoding::DELTA_BINARY_PACKED);
-    for path in uncompressed {
-        properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
-    }
-    let Some(longest) = pieces.iter().max_by_key(|piece| piece.num_rows()) else { return Ok(properties.build()) };
-    for (place, field) in longest.schema().fields().iter().enumerate() {
-        let path = ColumnPath::from(vec![field.name().clone()]);
-        if pieces.iter().any(|piece| holds_nan(piece.column(place))) {
-            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
-        }
-        if *field.name() == ROW_COLUMN || !is_mostly_distinct(longest.column(place)) {
-            continue;
-        }
-        properties = properties.set_column_dictionary_enabled(path.clone(), false);
-        properties = match field.data_type() {
-            DataType::Int64 | DataType::Timestamp(..) => {
-                properties.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
-            }
-            DataType::Utf8 => properties.set_column_encoding(path, Encoding::DELTA_LENGTH_BYTE_ARRAY),
-            _ => properties,
-        };
-    }
-    Ok(properties.build())
-}
-
-/// Rows of a column that are looked at to choose its encoding.
-const SAMPLE_ROWS: usize = 512;
-
-/// Whether a dictionary would hold nearly every value. Building one and giving it up takes a tenth of a load.
-fn is_mostly_distinct(column: &ArrayRef) -> bool {
-    let step = (column.len() / SAMPLE_ROWS).max(1);
-    let rows: Vec<usize> = (0..column.len()).step_by(step).filter(|row| column.is_valid(*row)).collect();
-    let distinct = match column.data_type() {
-        DataType::Float64 => distinct(&rows, |row| column.as_primitive::<Float64Type>().value(row).to_bits()),
-        DataType::Float32 => distinct(&rows, |row| column.as_primitive::<Float32Type>().value(row).to_bits()),
-        DataType::Int64 => distinct(&rows, |row| column.as_primitive::<Int64Type>().value(row)),
-        DataType::Timestamp(..) => distinct(&rows, |row| column.as_primitive::<TimestampMicrosecondType>().value(row)),
-        DataType::Utf8 => distinct(&rows, |row| column.as_string::<i32>().value(row)),
-        _ => return false,
-    };
-    distinct * 4 > rows.len() * 3
-}
-
-fn distinct<T: std::hash::Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T) -> usize {
-    rows.iter().map(|row| value(*row)).collect::<hashbrown::HashSet<T>>().len()
-}
-
-/// Whether a float column holds NaN. Nested floats have no bounds in any index of ours, but Parquet's own would mislead
-/// a query in the same way, so they count too.
-fn holds_nan(column: &ArrayRef) -> bool {
-    match column.data_type() {
-        // What stands under a null may be NaN too, so only then the nulls are looked at.
-        DataType::Float32 => {
-            let floats = column.as_primitive::<Float32Type>();
-            floats.values().iter().any(|value| value.is_nan()) && floats.iter().flatten().any(f32::is_nan)
-        }
-        DataType::Float64 => {
-            let floats = column.as_primitive::<Float64Type>();
-            floats.values().iter().any(|value| value.is_nan()) && floats.iter().flatten().any(f64::is_nan)
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Float64Array, Int32Array, StringArray};
+    use parquet::basic::Compression;
     use parquet::file::reader::{FileReader, SerializedFileReader};
 
     use super::*;

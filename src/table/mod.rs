@@ -8,7 +8,7 @@
 //! | `record` | what a commit says of its versions |
 //! | `command` | a load as callers ask for it, and what they are told of it |
 //! | `load`, `split`, `ranges`, `group`, `buffers`, `spill`, `writer` | from batches to partitions |
-//! | `encode`, `compression` | from partitions to chunks |
+//! | `encode`, `encoding`, `bounds`, `compression` | from partitions to chunks |
 //! | `commit`, `draft`, `rewrite`, `delta` | from chunks to a version, and every other change of a dataset |
 //! | `selection`, `read`, `scan`, `order`, `assembly`, `gather`, `dictionaries` | from versions to batches |
 //! | `revision`, `edit`, `sql_values`, `replacement` | what SQL statements make of rows and tables |
@@ -21,6 +21,7 @@
 
 mod assembly;
 mod blocking;
+mod bounds;
 mod buffers;
 mod catalog;
 mod categories;
@@ -37,6 +38,7 @@ mod digest;
 mod draft;
 mod edit;
 mod encode;
+mod encoding;
 mod form;
 mod gather;
 mod group;

@@ -1,0 +1,203 @@
+//! How the columns of a chunk are encoded and compressed, by what their values are like.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion};
+use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnPath;
+
+use super::bounds::Bounds;
+use super::delta::FORMAT_PROPERTY;
+use super::record::FORMAT_VERSION;
+use super::schema::ROW_COLUMN;
+use crate::error::{Error, Result};
+
+/// Rows of a row group: what one thread of a query decodes at a time, and what its own bounds can rule out.
+const ROW_GROUP_ROWS: usize = 131_072;
+/// Rows of a page: what is decoded together, and the least that a query can skip within a chunk.
+const PAGE_ROWS: usize = 20_000;
+/// The fastest level: higher ones cost more time in a load than they save in reads.
+const ZSTD_LEVEL: i32 = 1;
+/// Rows of a column that are looked at to choose its encoding.
+const SAMPLE_ROWS: usize = 512;
+/// Bits by which differences may be longer than places in a dictionary, which take twice the time to make.
+const BITS_FOR_SPEED: u32 = 2;
+/// Bytes that texts must share with the one before, on average, to be stored without them.
+const LEAST_SHARED_BYTES: usize = 4;
+
+/// How a chunk is written.
+pub(super) struct ChunkForm {
+    /// The properties of the file.
+    pub properties: WriterProperties,
+    /// Of a chunk with a single page, the statistics of each column that are known, and that the writer leaves out. Of
+    /// a larger one the writer finds them, of each page too.
+    pub statistics: Option<Vec<Option<Statistics>>>,
+}
+
+impl ChunkForm {
+    /// The form of a chunk whose rows come in `pieces` of one schema.
+    ///
+    /// # Errors
+    /// Never, as long as the level of compression is one.
+    pub(super) fn of(pieces: &[RecordBatch], uncompressed: &HashSet<ColumnPath>) -> Result<Self> {
+        let rows: usize = pieces.iter().map(RecordBatch::num_rows).sum();
+        let is_single_page = rows <= PAGE_ROWS;
+        let mut properties = common_properties(is_single_page)?;
+        for path in uncompressed {
+            properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
+        }
+        let mut statistics = Vec::new();
+        let Some(longest) = pieces.iter().max_by_key(|piece| piece.num_rows()) else {
+            return Ok(Self { properties: properties.build(), statistics: None });
+        };
+        for (place, field) in longest.schema().fields().iter().enumerate() {
+            let path = ColumnPath::from(vec![field.name().clone()]);
+            let columns: Vec<&ArrayRef> = pieces.iter().map(|piece| piece.column(place)).collect();
+            let bounds = Bounds::of(&columns);
+            if let Some(encoding) = encoding(field.name(), longest.column(place), &bounds) {
+                properties = properties.set_column_dictionary_enabled(path.clone(), false);
+                properties = properties.set_column_encoding(path.clone(), encoding);
+            }
+            let is_left_out = matches!(bounds, Bounds::Nan) || (is_single_page && matches!(bounds, Bounds::Known(_)));
+            if is_left_out {
+                properties = properties.set_column_statistics_enabled(path, EnabledStatistics::None);
+            }
+            statistics.push(if let Bounds::Known(known) = bounds { Some(known) } else { None });
+        }
+        Ok(Self { properties: properties.build(), statistics: is_single_page.then_some(statistics) })
+    }
+}
+
+fn common_properties(is_single_page: bool) -> Result<WriterPropertiesBuilder> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(|error| Error::internal("unknown zstd level").because(error))?;
+    // Bounds of pages say nothing more than those of the chunk when it has a single page.
+    let statistics = if is_single_page { EnabledStatistics::Chunk } else { EnabledStatistics::Page };
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_writer_version(WriterVersion::PARQUET_1_0)
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_data_page_row_count_limit(PAGE_ROWS)
+        .set_statistics_enabled(statistics)
+        .set_key_value_metadata(Some(vec![KeyValue::new(FORMAT_PROPERTY.into(), FORMAT_VERSION.to_string())]))
+        .set_created_by(concat!("pandas-db version ", env!("CARGO_PKG_VERSION")).into()))
+}
+
+/// The encoding of a column in place of a dictionary, where one is smaller or much faster.
+fn encoding(name: &str, column: &ArrayRef, bounds: &Bounds) -> Option<Encoding> {
+    // Ascending numbers: their differences take almost no space, a dictionary would take them all.
+    if name == ROW_COLUMN {
+        return Some(Encoding::DELTA_BINARY_PACKED);
+    }
+    let sample = Sample::of(column)?;
+    // A dictionary would hold nearly every value. Building one and giving it up takes a tenth of a load.
+    let is_mostly_distinct = sample.distinct * 4 > sample.rows * 3;
+    match column.data_type() {
+        DataType::Utf8 if is_mostly_distinct => Some(text_encoding(column)),
+        DataType::Float64 | DataType::Float32 if is_mostly_distinct => Some(Encoding::PLAIN),
+        DataType::Int64 | DataType::Timestamp(..) => {
+            let bits_of_places = usize::BITS - sample.distinct.saturating_sub(1).leading_zeros();
+            let is_short = bounds.bits_of_differences().is_some_and(|bits| bits <= bits_of_places + BITS_FOR_SPEED);
+            (is_mostly_distinct || is_short).then_some(Encoding::DELTA_BINARY_PACKED)
+        }
+        _ => None,
+    }
+}
+
+/// Some rows of a column.
+struct Sample {
+    rows: usize,
+    /// Different values among them.
+    distinct: usize,
+}
+
+impl Sample {
+    /// Nothing for a column of a type for which it does not matter.
+    fn of(column: &ArrayRef) -> Option<Self> {
+        let rows: Vec<usize> = sampled_rows(column).filter(|row| column.is_valid(*row)).collect();
+        let distinct = match column.data_type() {
+            DataType::Float64 => distinct(&rows, |row| column.as_primitive::<Float64Type>().value(row).to_bits()),
+            DataType::Float32 => distinct(&rows, |row| column.as_primitive::<Float32Type>().value(row).to_bits()),
+            DataType::Int64 => distinct(&rows, |row| column.as_primitive::<Int64Type>().value(row)),
+            DataType::Timestamp(..) => {
+                distinct(&rows, |row| column.as_primitive::<TimestampMicrosecondType>().value(row))
+            }
+            DataType::Utf8 => distinct(&rows, |row| column.as_string::<i32>().value(row)),
+            _ => return None,
+        };
+        Some(Self { rows: rows.len(), distinct })
+    }
+}
+
+fn sampled_rows(column: &ArrayRef) -> impl Iterator<Item = usize> + use<> {
+    (0..column.len()).step_by((column.len() / SAMPLE_ROWS).max(1))
+}
+
+fn distinct<T: Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T) -> usize {
+    rows.iter().map(|row| value(*row)).collect::<hashbrown::HashSet<T>>().len()
+}
+
+/// Texts that begin alike are stored without what they share with the one before: that need not be compressed.
+fn text_encoding(column: &ArrayRef) -> Encoding {
+    let texts = column.as_string::<i32>();
+    let (mut pairs, mut shared) = (0, 0);
+    for row in sampled_rows(column).filter(|row| row + 1 < texts.len()) {
+        let (one, next) = (texts.value(row).bytes(), texts.value(row + 1).bytes());
+        pairs += 1;
+        shared += one.zip(next).take_while(|(a, b)| a == b).count();
+    }
+    if pairs > 0 && shared >= pairs * LEAST_SHARED_BYTES {
+        Encoding::DELTA_BYTE_ARRAY
+    } else {
+        Encoding::DELTA_LENGTH_BYTE_ARRAY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    fn chosen(column: ArrayRef) -> Option<Encoding> {
+        encoding("x", &column, &Bounds::of(&[&column]))
+    }
+
+    fn noise(row: u64) -> u64 {
+        row.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16
+    }
+
+    #[test]
+    fn integers_are_stored_as_differences_where_these_are_short_or_all_differ() {
+        let ints = |value: fn(u64) -> u64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values((0..5_000).map(|row| value(row) as i64)))
+        };
+        assert_eq!(chosen(ints(|_| 7)), Some(Encoding::DELTA_BINARY_PACKED), "all the same");
+        assert_eq!(chosen(ints(|row| noise(row) % 100)), Some(Encoding::DELTA_BINARY_PACKED), "a small range");
+        assert_eq!(chosen(ints(noise)), Some(Encoding::DELTA_BINARY_PACKED), "all distinct");
+        assert_eq!(chosen(ints(|row| noise(row % 10))), None, "few values that are far apart");
+    }
+
+    #[test]
+    fn texts_that_begin_alike_are_stored_without_it() {
+        let texts = |prefix: &str, modulus: u64| -> ArrayRef {
+            let text = |row| format!("{prefix}{}", noise(row) % modulus);
+            Arc::new(StringArray::from_iter_values((0..5_000).map(text)))
+        };
+        assert_eq!(chosen(texts("ref-", u64::MAX)), Some(Encoding::DELTA_BYTE_ARRAY));
+        assert_eq!(chosen(texts("", u64::MAX)), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY));
+        assert_eq!(chosen(texts("ref-", 10)), None, "few texts have a dictionary");
+    }
+
+    #[test]
+    fn a_column_of_nulls_has_a_dictionary() {
+        assert_eq!(chosen(Arc::new(Int64Array::from(vec![None::<i64>; 9]))), None);
+        assert_eq!(chosen(Arc::new(StringArray::from(vec![None::<&str>; 9]))), None);
+    }
+}
