@@ -27,8 +27,6 @@ const ZSTD_LEVEL: i32 = 1;
 const SAMPLE_ROWS: usize = 512;
 /// Bits by which differences may be longer than places in a dictionary, which take twice the time to make.
 const BITS_FOR_SPEED: u32 = 2;
-/// Bytes that texts must share with the one before, on average, to be stored without them.
-const LEAST_SHARED_BYTES: usize = 4;
 
 /// How a chunk is written.
 pub(super) struct ChunkForm {
@@ -97,7 +95,7 @@ fn encoding(name: &str, column: &ArrayRef, bounds: &Bounds) -> Option<Encoding> 
     // A dictionary would hold nearly every value. Building one and giving it up takes a tenth of a load.
     let is_mostly_distinct = sample.distinct * 4 > sample.rows * 3;
     match column.data_type() {
-        DataType::Utf8 if is_mostly_distinct => Some(text_encoding(column)),
+        DataType::Utf8 if is_mostly_distinct => Some(Encoding::DELTA_LENGTH_BYTE_ARRAY),
         DataType::Float64 | DataType::Float32 if is_mostly_distinct => Some(Encoding::PLAIN),
         DataType::Int64 | DataType::Timestamp(..) => {
             let bits_of_places = usize::BITS - sample.distinct.saturating_sub(1).leading_zeros();
@@ -118,7 +116,8 @@ struct Sample {
 impl Sample {
     /// Nothing for a column of a type for which it does not matter.
     fn of(column: &ArrayRef) -> Option<Self> {
-        let rows: Vec<usize> = sampled_rows(column).filter(|row| column.is_valid(*row)).collect();
+        let step = (column.len() / SAMPLE_ROWS).max(1);
+        let rows: Vec<usize> = (0..column.len()).step_by(step).filter(|row| column.is_valid(*row)).collect();
         let distinct = match column.data_type() {
             DataType::Float64 => distinct(&rows, |row| column.as_primitive::<Float64Type>().value(row).to_bits()),
             DataType::Float32 => distinct(&rows, |row| column.as_primitive::<Float32Type>().value(row).to_bits()),
@@ -133,28 +132,8 @@ impl Sample {
     }
 }
 
-fn sampled_rows(column: &ArrayRef) -> impl Iterator<Item = usize> + use<> {
-    (0..column.len()).step_by((column.len() / SAMPLE_ROWS).max(1))
-}
-
 fn distinct<T: Hash + Eq>(rows: &[usize], value: impl Fn(usize) -> T) -> usize {
     rows.iter().map(|row| value(*row)).collect::<hashbrown::HashSet<T>>().len()
-}
-
-/// Texts that begin alike are stored without what they share with the one before: that need not be compressed.
-fn text_encoding(column: &ArrayRef) -> Encoding {
-    let texts = column.as_string::<i32>();
-    let (mut pairs, mut shared) = (0, 0);
-    for row in sampled_rows(column).filter(|row| row + 1 < texts.len()) {
-        let (one, next) = (texts.value(row).bytes(), texts.value(row + 1).bytes());
-        pairs += 1;
-        shared += one.zip(next).take_while(|(a, b)| a == b).count();
-    }
-    if pairs > 0 && shared >= pairs * LEAST_SHARED_BYTES {
-        Encoding::DELTA_BYTE_ARRAY
-    } else {
-        Encoding::DELTA_LENGTH_BYTE_ARRAY
-    }
 }
 
 #[cfg(test)]
@@ -185,14 +164,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_begin_alike_are_stored_without_it() {
-        let texts = |prefix: &str, modulus: u64| -> ArrayRef {
-            let text = |row| format!("{prefix}{}", noise(row) % modulus);
-            Arc::new(StringArray::from_iter_values((0..5_000).map(text)))
+    fn texts_have_a_dictionary_where_few_differ() {
+        let texts = |modulus: u64| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values((0..5_000).map(|row| (noise(row) % modulus).to_string())))
         };
-        assert_eq!(chosen(texts("ref-", u64::MAX)), Some(Encoding::DELTA_BYTE_ARRAY));
-        assert_eq!(chosen(texts("", u64::MAX)), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY));
-        assert_eq!(chosen(texts("ref-", 10)), None, "few texts have a dictionary");
+        assert_eq!(chosen(texts(u64::MAX)), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY));
+        assert_eq!(chosen(texts(10)), None);
     }
 
     #[test]
