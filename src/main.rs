@@ -90,9 +90,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has the allocator keep freed blocks of 8 MiB and more for some seconds too. `.cargo/config.toml` asks for it, but its
-/// first arena, which is the only one, is made before that is read (jemalloc 5.3, `arena_new` and `arena_init_huge`). A
-/// load then had 270 MB cleared by the system that it had freed itself just before: a third of its system time.
+/// Has the allocator keep freed blocks of 8 MiB and more for some seconds too. `.cargo/config.toml` asks for it, but the
+/// first arena, which there is the only one, is made before that is applied (jemalloc 5.3, `arena_new` and
+/// `arena_init_huge`). A load then had 270 MB cleared by the system that it had freed itself just before: a third of
+/// its system time.
 fn keep_large_blocks() {
     // A matter of speed alone: nothing depends on it.
     let _ = OVERSIZE_THRESHOLD.name().write(usize::MAX);

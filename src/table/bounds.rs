@@ -1,8 +1,8 @@
 //! Least and greatest values of a chunk's columns, found before it is encoded.
 //!
-//! Parquet's writer finds them too, value by value and through two copies: a fifth of the time that a chunk of 5,500
-//! rows takes. Here arrow's kernels do it for numbers, and texts are compared by their first eight bytes. They also
-//! tell of NaN, and how many bits the differences of integers need.
+//! Parquet's writer finds them too, value by value: a fifth of the time that a chunk of 5,500 rows takes. Here arrow's
+//! kernels do it for numbers, and texts are compared by their first eight bytes. They also tell of NaN, and how many
+//! bits the differences of integers need.
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowNumericType, AsArray, StringArray};
 use arrow::compute::{max, max_boolean, min, min_boolean};
@@ -92,8 +92,8 @@ fn booleans(pieces: &[&ArrayRef], nulls: u64) -> Bounds {
 }
 
 fn texts(pieces: &[&ArrayRef], nulls: u64) -> Bounds {
-    let extremes = || pieces.iter().filter_map(|piece| text_extremes(piece.as_string_opt()?));
-    let (least, greatest) = (extremes().map(|(least, _)| least).min(), extremes().map(|(_, greatest)| greatest).max());
+    let extremes: Vec<_> = pieces.iter().filter_map(|piece| text_extremes(piece.as_string_opt()?)).collect();
+    let (least, greatest) = (extremes.iter().map(|of| of.0).min(), extremes.iter().map(|of| of.1).max());
     // Longer ones are cut, and the upper one rounded up, by Parquet's writer.
     if least.into_iter().chain(greatest).any(|text| text.len() > LONGEST_TEXT) {
         return Bounds::Unknown;

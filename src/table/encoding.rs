@@ -28,12 +28,16 @@ const SAMPLE_ROWS: usize = 512;
 /// Bits by which differences may be longer than places in a dictionary, which take twice the time to make.
 const BITS_FOR_SPEED: u32 = 2;
 
+/// Columns of a chunk whose values or lengths are stored as differences. For each the writer keeps a buffer of 1 MiB
+/// (`DEFAULT_BIT_WRITER_SIZE`), however few rows there are, and those of all columns at once.
+const MOST_DIFFERENCES: usize = 64;
+
 /// How a chunk is written.
 pub(super) struct ChunkForm {
     /// The properties of the file.
     pub properties: WriterProperties,
-    /// Of a chunk with a single page, the statistics of each column that are known, and that the writer leaves out. Of
-    /// a larger one the writer finds them, of each page too.
+    /// Of a chunk with the rows of a single page, the statistics of each column that are known, and that the writer
+    /// leaves out. Of a larger one the writer finds them, of each page too.
     pub statistics: Option<Vec<Option<Statistics>>>,
 }
 
@@ -49,15 +53,17 @@ impl ChunkForm {
         for path in uncompressed {
             properties = properties.set_column_compression(path.clone(), Compression::UNCOMPRESSED);
         }
-        let mut statistics = Vec::new();
+        let (mut statistics, mut differences) = (Vec::new(), 0);
         let Some(longest) = pieces.iter().max_by_key(|piece| piece.num_rows()) else {
             return Ok(Self { properties: properties.build(), statistics: None });
         };
         for (place, field) in longest.schema().fields().iter().enumerate() {
             let path = ColumnPath::from(vec![field.name().clone()]);
             let columns: Vec<&ArrayRef> = pieces.iter().map(|piece| piece.column(place)).collect();
-            let bounds = Bounds::of(&columns);
-            if let Some(encoding) = encoding(field.name(), longest.column(place), &bounds) {
+            let is_wanted = is_single_page || decides(field.data_type());
+            let bounds = if is_wanted { Bounds::of(&columns) } else { Bounds::Unknown };
+            if let Some(encoding) = encoding(field.name(), longest.column(place), &bounds, differences) {
+                differences += usize::from(encoding != Encoding::PLAIN);
                 properties = properties.set_column_dictionary_enabled(path.clone(), false);
                 properties = properties.set_column_encoding(path.clone(), encoding);
             }
@@ -85,8 +91,14 @@ fn common_properties(is_single_page: bool) -> Result<WriterPropertiesBuilder> {
         .set_created_by(concat!("pandas-db version ", env!("CARGO_PKG_VERSION")).into()))
 }
 
-/// The encoding of a column in place of a dictionary, where one is smaller or much faster.
-fn encoding(name: &str, column: &ArrayRef, bounds: &Bounds) -> Option<Encoding> {
+/// Whether the bounds of a column of this type decide about more than its statistics.
+fn decides(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Int64 | DataType::Timestamp(..) | DataType::Float64 | DataType::Float32)
+}
+
+/// The encoding of a column in place of a dictionary, where one is smaller or much faster. So many columns before it
+/// are stored as `differences`.
+fn encoding(name: &str, column: &ArrayRef, bounds: &Bounds, differences: usize) -> Option<Encoding> {
     // Ascending numbers: their differences take almost no space, a dictionary would take them all.
     if name == ROW_COLUMN {
         return Some(Encoding::DELTA_BINARY_PACKED);
@@ -94,6 +106,9 @@ fn encoding(name: &str, column: &ArrayRef, bounds: &Bounds) -> Option<Encoding> 
     let sample = Sample::of(column)?;
     // A dictionary would hold nearly every value. Building one and giving it up takes a tenth of a load.
     let is_mostly_distinct = sample.distinct * 4 > sample.rows * 3;
+    if differences >= MOST_DIFFERENCES {
+        return is_mostly_distinct.then_some(Encoding::PLAIN);
+    }
     match column.data_type() {
         DataType::Utf8 if is_mostly_distinct => Some(Encoding::DELTA_LENGTH_BYTE_ARRAY),
         DataType::Float64 | DataType::Float32 if is_mostly_distinct => Some(Encoding::PLAIN),
@@ -145,7 +160,7 @@ mod tests {
     use super::*;
 
     fn chosen(column: ArrayRef) -> Option<Encoding> {
-        encoding("x", &column, &Bounds::of(&[&column]))
+        encoding("x", &column, &Bounds::of(&[&column]), 0)
     }
 
     fn noise(row: u64) -> u64 {
@@ -170,6 +185,22 @@ mod tests {
         };
         assert_eq!(chosen(texts(u64::MAX)), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY));
         assert_eq!(chosen(texts(10)), None);
+    }
+
+    #[test]
+    fn few_columns_of_a_wide_chunk_are_stored_as_differences() {
+        let all_same: ArrayRef = Arc::new(Int64Array::from(vec![7; 9]));
+        let distinct: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let names = (0..100).map(|number| format!("i{number}")).chain([ROW_COLUMN.to_string()]);
+        let batch = RecordBatch::try_from_iter_with_nullable(names.map(|name| (name, Arc::clone(&all_same), true)));
+        let form = ChunkForm::of(&[batch.unwrap()], &HashSet::new()).unwrap();
+        let encoding = |name: &str| form.properties.encoding(&ColumnPath::from(name));
+        assert_eq!(encoding("i63"), Some(Encoding::DELTA_BINARY_PACKED));
+        assert_eq!(encoding("i64"), None, "a dictionary");
+        assert_eq!(encoding(ROW_COLUMN), Some(Encoding::DELTA_BINARY_PACKED), "always");
+        let bounds = Bounds::of(&[&distinct]);
+        assert_eq!(super::encoding("s", &distinct, &bounds, 63), Some(Encoding::DELTA_LENGTH_BYTE_ARRAY));
+        assert_eq!(super::encoding("s", &distinct, &bounds, 64), Some(Encoding::PLAIN));
     }
 
     #[test]
