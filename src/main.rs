@@ -90,8 +90,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Has the allocator keep freed blocks of 8 MiB and more for some seconds too. `.cargo/config.toml` asks for it, but the
-/// first arena, which there is the only one, is made before that is applied (jemalloc 5.3, `arena_new` and
+/// Has the allocator keep freed blocks of 8 MiB and more for some seconds too. `.cargo/config.toml` asks for it, but
+/// the first arena, which there is the only one, is made before that is applied (jemalloc 5.3, `arena_new` and
 /// `arena_init_huge`). A load then had 270 MB cleared by the system that it had freed itself just before: a third of
 /// its system time.
 fn keep_large_blocks() {
@@ -191,6 +191,13 @@ mod tests {
 
     fn refusal(line: &str) -> String {
         parse(words(line)).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn the_allocator_keeps_large_blocks() {
+        keep_large_blocks();
+        let threshold: usize = OVERSIZE_THRESHOLD.name().read().unwrap();
+        assert_eq!(threshold, usize::MAX);
     }
 
     #[test]
