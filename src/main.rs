@@ -99,6 +99,13 @@ fn keep_large_blocks() {
     let _ = OVERSIZE_THRESHOLD.name().write(usize::MAX);
 }
 
+/// Lets the process open as many files as it can be allowed. Each connection is one, and a read that puts rows in order
+/// holds some dozens; the usual limit of 1,024 is there for programs that call `select`.
+fn allow_open_files() {
+    // What cannot be raised stays: a read that finds the limit reached says so, and can be tried again.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+}
+
 /// Reads the command line. The options that say which server to talk to may stand before the command as well; the
 /// settings of `serve` may not, since they would be ignored there.
 fn parse(words: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Arguments, clap::Error> {
@@ -141,6 +148,7 @@ fn options<T: Args>() -> Vec<Arg> {
 fn serve(args: ServeArgs) -> ExitCode {
     match args.with_file().and_then(|args| Config::from_args(&args)) {
         Ok(config) => {
+            allow_open_files();
             pandas_db::telemetry::start(config.log_format);
             run(pandas_db::server::serve(config)).map_or_else(refuse, |()| ExitCode::SUCCESS)
         }

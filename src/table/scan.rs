@@ -8,14 +8,14 @@ use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use bytes::Bytes;
-use futures::future::{TryFutureExt, try_join_all};
+use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::{GetResultPayload, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::assembly::{Assembly, OUTPUT_ROWS, Order};
-use super::blocking::on_thread;
+use super::blocking::{Limits, on_thread, on_threads};
 use super::categories::Categories;
 use super::convert::{physical_field, to_logical};
 use super::order::{PlacedChunk, Run, Windows, runs, window_rows};
@@ -32,6 +32,10 @@ use crate::storage::store_error;
 const PORTIONS_AHEAD: usize = 3;
 /// Arrow bytes of them; of larger ones fewer are decoded ahead.
 const BYTES_AHEAD: u64 = 32 << 20;
+/// Threads that decode what is put in order in memory, where there are as many processors,
+const ASSEMBLING_THREADS: usize = 8;
+/// and fetched portions that wait for them; of large ones fewer.
+const PORTIONS_WAITING: usize = 8;
 /// Small chunks are fetched together and decoded one after the other, since handing work to a thread takes as long as
 /// some thousand rows: so many rows (fewer where they are long),
 const PORTION_ROWS: u64 = 32_768;
@@ -138,9 +142,20 @@ impl Scan {
     }
 
     fn portions_ahead(&self, chunks: &[PlacedChunk]) -> usize {
+        self.portions_in_bytes_ahead(chunks).min(PORTIONS_AHEAD)
+    }
+
+    /// How many portions of these chunks may be in memory as they are decoded.
+    fn portions_in_bytes_ahead(&self, chunks: &[PlacedChunk]) -> usize {
         let most_rows = chunks.iter().map(|chunk| chunk.selected.chunk.rows).max().unwrap_or_default();
         let largest = most_rows.max(self.portion_rows()).saturating_mul(self.bytes_per_row).max(1);
-        ((BYTES_AHEAD / largest) as usize).clamp(1, PORTIONS_AHEAD)
+        ((BYTES_AHEAD / largest) as usize).max(1)
+    }
+
+    fn assembling_limits(&self, chunks: &[PlacedChunk]) -> Limits {
+        let most = self.portions_in_bytes_ahead(chunks);
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Limits { threads: processors.min(ASSEMBLING_THREADS).min(most), waiting: most.min(PORTIONS_WAITING) }
     }
 
     fn portion_rows(&self) -> u64 {
@@ -154,17 +169,33 @@ impl Scan {
         with_places: bool,
         work: impl Fn(&RecordBatch) -> Result<T> + Send + 'static,
     ) -> Result<Vec<T>> {
-        let files = try_join_all(portion.iter().map(|chunk| self.fetch_chunk(&chunk.selected))).await?;
+        let fetched = self.fetch_portion(portion).await?;
         on_thread(move || {
-            let mut done = Vec::with_capacity(files.len());
-            for (file, chunk) in files.into_iter().zip(&portion) {
-                for batch in self.decode(file.contents()?, &chunk.selected, with_places)? {
-                    done.push(work(&batch)?);
-                }
-            }
+            let mut done = Vec::new();
+            self.decode_fetched(fetched, with_places, |batch| {
+                done.push(work(batch)?);
+                Ok(())
+            })?;
             Ok(done)
         })
         .await
+    }
+
+    async fn fetch_portion(&self, portion: Vec<PlacedChunk>) -> Result<Vec<(Fetched, PlacedChunk)>> {
+        let files = try_join_all(portion.iter().map(|chunk| self.fetch_chunk(&chunk.selected))).await?;
+        Ok(files.into_iter().zip(portion).collect())
+    }
+
+    fn decode_fetched(
+        &self,
+        portion: Vec<(Fetched, PlacedChunk)>,
+        with_places: bool,
+        mut work: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        for (file, chunk) in portion {
+            self.decode(file.contents()?, &chunk.selected, with_places)?.iter().try_for_each(&mut work)?;
+        }
+        Ok(())
     }
 
     /// Chunks whose rows are to be put in order.
@@ -193,12 +224,15 @@ impl Scan {
                 return scan.find_sparse(chunks, ahead).await;
             }
             let assembly = Arc::new(Assembly::new(rows, first, last)?);
-            let adding = stream::iter(portions(chunks, scan.portion_rows()).into_iter().map(Ok));
-            let adding = adding.try_for_each_concurrent(ahead, |portion| {
-                let assembly = Arc::clone(&assembly);
-                Arc::clone(&scan).decode_portion(portion, true, move |batch| assembly.add(batch)).map_ok(drop)
-            });
-            adding.await?;
+            let limits = scan.assembling_limits(&chunks);
+            let fetched = stream::iter(portions(chunks, scan.portion_rows()))
+                .map(|portion| scan.fetch_portion(portion))
+                .buffer_unordered(ahead);
+            let add = {
+                let (scan, assembly) = (Arc::clone(&scan), Arc::clone(&assembly));
+                move |portion| scan.decode_fetched(portion, true, |batch| assembly.add(batch))
+            };
+            on_threads(fetched, limits, add).await?;
             let assembly = Arc::into_inner(assembly).ok_or_else(|| Error::internal("rows are still being added"))?;
             on_thread(move || assembly.finish()).await
         };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import socket
 import subprocess
@@ -233,6 +234,16 @@ def test_an_address_in_use_is_one_clear_line(tmp_path):
     assert ended.returncode != 0
     assert ended.stdout == ""
     assert address in ended.stderr
+
+
+def test_a_server_may_open_as_many_files_as_the_system_allows(start_server):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1_024, soft - 1), hard))
+    try:
+        server = start_server()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (hard, hard)
 
 
 # HTTP
