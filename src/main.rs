@@ -102,7 +102,7 @@ fn keep_large_blocks() {
 /// Lets the process open as many files as it can be allowed. Each connection is one, and a read that puts rows in order
 /// holds some dozens; the usual limit of 1,024 is there for programs that call `select`.
 fn allow_open_files() {
-    // What cannot be raised stays: a read that finds the limit reached says so, and can be tried again.
+    // What cannot be raised stays: a read that finds the limit reached fails, and can be tried again.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::ready;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::{Either, FutureExt};
 use futures::stream::{Stream, TryStreamExt};
@@ -42,6 +42,7 @@ pub(super) async fn on_threads<T: Send + 'static>(
     work: impl Fn(T) -> Result<()> + Send + Sync + 'static,
 ) -> Result<()> {
     let (queue, work) = (Arc::new(Queue::new(limits.threads)), Arc::new(work));
+    let _abandoned_with_the_caller = Emptied(&queue);
     let places = Arc::new(Semaphore::new(limits.threads + limits.waiting));
     let placed = items.and_then(|item| {
         let place = Arc::clone(&places).acquire_owned();
@@ -86,9 +87,13 @@ impl<T> Queue<T> {
         Self { most_threads, state: Mutex::new(QueueState { waiting: VecDeque::new(), threads: 0 }) }
     }
 
+    fn lock(&self) -> MutexGuard<'_, QueueState<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether another thread is to be started, which then counts.
     fn add(&self, item: T) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.waiting.push_back(item);
         let starts = state.threads < self.most_threads;
         state.threads += usize::from(starts);
@@ -97,18 +102,30 @@ impl<T> Queue<T> {
 
     /// The next item; without one the thread that asks does not count any more.
     fn take(&self) -> Option<T> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         let next = state.waiting.pop_front();
         state.threads -= usize::from(next.is_none());
         next
     }
 }
 
+/// Drops what waits in a queue when nobody waits for the threads any more: after an error, or when the caller is gone.
+struct Emptied<'a, T>(&'a Queue<T>);
+
+impl<T> Drop for Emptied<'_, T> {
+    fn drop(&mut self) {
+        let left = std::mem::take(&mut self.0.lock().waiting);
+        drop(left);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::channel;
 
-    use futures::stream;
+    use futures::stream::{self, StreamExt};
 
     use super::*;
 
@@ -117,14 +134,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_item_is_worked_on_once_by_few_threads() {
-        let (seen, at_work, most) = <(Arc<Mutex<Vec<u32>>>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    async fn every_item_is_worked_on_once() {
+        let seen = Arc::<Mutex<Vec<u32>>>::default();
         let work = {
-            let (seen, at_work, most) = (Arc::clone(&seen), Arc::clone(&at_work), Arc::clone(&most));
+            let seen = Arc::clone(&seen);
             move |item| {
-                most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 seen.lock().unwrap().push(item);
-                at_work.fetch_sub(1, Ordering::SeqCst);
                 Ok(())
             }
         };
@@ -139,27 +154,56 @@ mod tests {
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
         seen.sort_unstable();
         assert_eq!(seen, (0..1_000).collect::<Vec<u32>>());
-        assert!((1..=3).contains(&most.load(Ordering::SeqCst)));
     }
 
     #[tokio::test]
-    async fn no_more_items_are_asked_for_than_can_wait() {
+    async fn as_many_threads_work_as_may_and_no_more_is_asked_for_than_can_wait() {
         let (asked, done) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let items = {
             let (asked, done) = (Arc::clone(&asked), Arc::clone(&done));
             stream::iter(0..100).map(move |item| {
+                // Two are worked on, two wait, and one waits for its place.
                 let open = asked.fetch_add(1, Ordering::SeqCst) + 1 - done.load(Ordering::SeqCst);
-                // One is asked for and waits for its place.
-                assert!(open <= 2 + 2 + 1, "{open}");
+                assert!(open <= 5, "{open}");
                 Ok(item)
             })
         };
+        let both_at_work = Barrier::new(2);
         let work = move |_: i32| {
+            both_at_work.wait();
             done.fetch_add(1, Ordering::SeqCst);
             Ok(())
         };
         on_threads(items, limits(2), work).await.unwrap();
         assert_eq!(asked.load(Ordering::SeqCst), 100);
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_dropped_with_the_caller() {
+        let asked = Arc::<AtomicUsize>::default();
+        let items = {
+            let asked = Arc::clone(&asked);
+            stream::iter(0..100).map(move |item| {
+                asked.fetch_add(1, Ordering::SeqCst);
+                Ok(item)
+            })
+        };
+        let ((began, begun), (go_on, may_go_on)) = (channel(), channel::<()>());
+        let may_go_on = Mutex::new(may_go_on);
+        let work = move |_: i32| {
+            began.send(()).unwrap();
+            let _ = may_go_on.lock().unwrap().recv();
+            Ok(())
+        };
+        let mut all = Box::pin(on_threads(items, limits(1), work));
+        assert!(futures::poll!(&mut all).is_pending());
+        // One is worked on, two wait, and one waits for its place.
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        begun.recv().unwrap();
+        drop(all);
+        drop(go_on);
+        // The work goes with its thread, and its end of this channel with it.
+        assert!(begun.recv().is_err(), "no other item is begun");
     }
 
     #[tokio::test]

@@ -145,7 +145,7 @@ impl Scan {
         self.portions_in_bytes_ahead(chunks).min(PORTIONS_AHEAD)
     }
 
-    /// How many portions of these chunks may be in memory as they are decoded.
+    /// How many portions of these chunks may be in memory until they are decoded.
     fn portions_in_bytes_ahead(&self, chunks: &[PlacedChunk]) -> usize {
         let most_rows = chunks.iter().map(|chunk| chunk.selected.chunk.rows).max().unwrap_or_default();
         let largest = most_rows.max(self.portion_rows()).saturating_mul(self.bytes_per_row).max(1);
@@ -155,7 +155,8 @@ impl Scan {
     fn assembling_limits(&self, chunks: &[PlacedChunk]) -> Limits {
         let most = self.portions_in_bytes_ahead(chunks);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Limits { threads: processors.min(ASSEMBLING_THREADS).min(most), waiting: most.min(PORTIONS_WAITING) }
+        let threads = processors.min(ASSEMBLING_THREADS).min(most);
+        Limits { threads, waiting: (most - threads).min(PORTIONS_WAITING) }
     }
 
     fn portion_rows(&self) -> u64 {
@@ -193,7 +194,8 @@ impl Scan {
         mut work: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
         for (file, chunk) in portion {
-            self.decode(file.contents()?, &chunk.selected, with_places)?.iter().try_for_each(&mut work)?;
+            let batches = self.decode(file.contents()?, &chunk.selected, with_places)?;
+            batches.into_iter().try_for_each(|batch| work(&batch))?;
         }
         Ok(())
     }
