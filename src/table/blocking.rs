@@ -32,7 +32,8 @@ pub(super) struct Limits {
 ///
 /// A thread goes on for as long as items wait. Started for each item, it would begin behind another one on a processor
 /// while the next has nothing to do: Linux moves a waking thread only where the other was idle for long. It never waits
-/// for an item, since what makes the items may need a thread too.
+/// for an item, since what makes the items may need a thread too. What waits when this ends early is dropped; what is
+/// being worked on goes on to its end.
 ///
 /// # Errors
 /// The first of the items and of `work`; and [`Kind::Internal`](crate::error::Kind::Internal) when that panics.
@@ -114,6 +115,7 @@ struct Emptied<'a, T>(&'a Queue<T>);
 
 impl<T> Drop for Emptied<'_, T> {
     fn drop(&mut self) {
+        // To drop an item may take long, so not under the lock that the threads take.
         let left = std::mem::take(&mut self.0.lock().waiting);
         drop(left);
     }

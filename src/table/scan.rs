@@ -152,6 +152,7 @@ impl Scan {
         ((BYTES_AHEAD / largest) as usize).max(1)
     }
 
+    /// How many threads decode these chunks, and how many portions wait for them: together as many as may be in memory.
     fn assembling_limits(&self, chunks: &[PlacedChunk]) -> Limits {
         let most = self.portions_in_bytes_ahead(chunks);
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -182,11 +183,13 @@ impl Scan {
         .await
     }
 
+    /// Opens or downloads the chunks of a portion, all at once.
     async fn fetch_portion(&self, portion: Vec<PlacedChunk>) -> Result<Vec<(Fetched, PlacedChunk)>> {
         let files = try_join_all(portion.iter().map(|chunk| self.fetch_chunk(&chunk.selected))).await?;
         Ok(files.into_iter().zip(portion).collect())
     }
 
+    /// Has `work` look at each batch of fetched chunks; one is freed once it was looked at.
     fn decode_fetched(
         &self,
         portion: Vec<(Fetched, PlacedChunk)>,
